@@ -1,0 +1,21 @@
+"""One received RTP audio packet, as the seam hands it to the playout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RtpAudio:
+    """A decrypted RTP packet that carries Opus (RFC 3550 §5.1, RFC 7587)."""
+
+    sequence: int
+    """16 bits, wraps."""
+    timestamp: int
+    """32 bits, 48 kHz, wraps."""
+    ssrc: int
+    """A new one means the sender started afresh."""
+    payload: bytes
+    """One Opus packet."""
+    arrival: float
+    """Seconds, monotonic."""
