@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.call.machine import (
     DISTRUST_REASONS,
     IN_CALL,
@@ -18,7 +19,6 @@ from voicemeet_edge.call.machine import (
     Hangup,
     Play,
     ReportState,
-    Role,
     Rules,
     Seek,
     Show,

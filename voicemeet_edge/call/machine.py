@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.call.signs import Lamp, Tone
 from voicemeet_edge.errors import IllegalEventError
 
@@ -131,14 +132,6 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
 )
 
 IN_CALL = frozenset({State.CONNECTING, State.TALKING, State.RECONNECTING})
-
-
-class Role(Enum):
-    """What this party does in its pool (wire contract)."""
-
-    CALLER = "caller"
-    ANSWERER = "answerer"
-    EITHER = "either"
 
 
 class ReportState(Enum):
