@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from tests.audio.doubles import Events, Wire, engine, until
+from voicemeet_edge.audio.engine import (
+    CaptureClosed,
+    CaptureOpened,
+    FirstAudioPlayed,
+    PathBack,
+    PathSilent,
+    SoundFailed,
+    SoundRecovered,
+    VoiceEngine,
+    VoiceOptions,
+)
+from voicemeet_edge.call.signs import Tone
+from voicemeet_edge.errors import SoundFatalError
+from voicemeet_edge.testing.signals import correlation, speech_like
+from voicemeet_edge.testing.sound import VirtualCard
+
+SECOND = 48_000
+
+
+@asynccontextmanager
+async def running(
+    card: VirtualCard, options: VoiceOptions | None = None
+) -> AsyncIterator[tuple[VoiceEngine, Events, Wire]]:
+    events, wire = Events(), Wire()
+    voice = engine(card, events, options)
+    try:
+        yield voice, events, wire
+    finally:
+        await voice.close()
+        assert card.open_captures == card.open_playbacks == 0
+
+
+async def test_both_directions_are_heard() -> None:
+    said = [speech_like(6, seed=1), speech_like(6, seed=2, pitch_hz=200)]
+    cards = [VirtualCard(voice, loop=True) for voice in said]
+    async with running(cards[0]) as (one, events, wire), running(cards[1]) as (two, events_two, back):
+        wire.to, back.to = two, one
+        one.start_call(wire.send)
+        two.start_call(back.send)
+        await events.wait_for(FirstAudioPlayed)
+        await events_two.wait_for(FirstAudioPlayed)
+        await until(lambda: all(card.recording.samples > 4 * SECOND for card in cards))
+    for heard, spoken in ((cards[1].heard(), said[0]), (cards[0].heard(), said[1])):
+        score, _ = correlation(heard, spoken[SECOND : 2 * SECOND])
+        assert score > 0.6  # hisses do not keep their waveform through Opus, vowels do
+        assert correlation(heard, said[0 if spoken is said[1] else 1][SECOND : 2 * SECOND])[0] < 0.3
+
+
+async def test_microphone_is_open_only_in_a_call_and_the_events_say_so() -> None:
+    card = VirtualCard("speech")
+    async with running(card) as (voice, events, wire):
+        voice.play(Tone.PRESSED)
+        voice.prepare()
+        await until(lambda: voice.playback_open)
+        assert not voice.capture_open
+        assert card.open_captures == 0
+        voice.start_call(wire.send)
+        await events.wait_for(CaptureOpened)
+        assert voice.capture_open
+        voice.stop_call()
+        await events.wait_for(CaptureClosed)
+        assert not voice.capture_open
+        assert card.open_captures == 0
+
+
+async def test_nothing_is_sent_after_the_call() -> None:
+    async with running(VirtualCard("speech")) as (voice, events, wire):
+        voice.start_call(wire.send)
+        await until(lambda: len(wire.packets) >= 5)
+        voice.stop_call()
+        sent = len(wire.packets)
+        await events.wait_for(CaptureClosed)
+        await asyncio.sleep(0.05)
+        assert len(wire.packets) == sent
+        assert voice.stats().frames_sent == sent
+
+
+async def test_payloads_have_one_size_and_the_rtp_clock_runs_in_frames() -> None:
+    async with running(VirtualCard(speech_like(2))) as (voice, _, wire):
+        voice.start_call(wire.send)
+        await until(lambda: len(wire.packets) >= 30)
+        voice.set_muted(True)
+        await until(lambda: len(wire.packets) >= 60)
+        voice.stop_call()
+        steps = {
+            (b.timestamp - a.timestamp) & 0xFFFFFFFF
+            for a, b in zip(wire.packets, wire.packets[1:], strict=False)
+        }
+        assert len({len(packet.payload) for packet in wire.packets}) == 1
+        assert 960 in steps
+        assert all(step % 960 == 0 for step in steps)
+
+
+async def test_muted_means_silence_on_the_wire() -> None:
+    cards = [VirtualCard(speech_like(2)), VirtualCard(None)]
+    async with running(cards[0]) as (one, _, wire), running(cards[1]) as (two, events, back):
+        wire.to = two
+        one.set_muted(True)
+        two.start_call(back.send)
+        one.start_call(wire.send)
+        await events.wait_for(FirstAudioPlayed)
+        await until(lambda: cards[1].recording.samples > 2 * SECOND)
+    assert np.abs(cards[1].heard()).max() < 100
+
+
+async def test_tone_is_heard_without_a_call_and_the_loudspeaker_closes_after_it() -> None:
+    card = VirtualCard(None)
+    async with running(card) as (voice, _, _wire):
+        voice.play(Tone.CONNECTED)
+        await until(lambda: card.recording.samples > 0)
+        await until(lambda: not voice.playback_open and card.open_playbacks == 0)
+        heard = card.heard().astype(float)
+        spectrum = np.abs(np.fft.rfft(heard))
+        hz = np.fft.rfftfreq(len(heard), 1 / SECOND)
+        for wanted in (523, 784):
+            near, far = np.abs(hz - wanted) < 15, np.abs(hz - wanted - 150) < 30
+            assert spectrum[near].max() > 5 * spectrum[far].max()
+
+
+async def test_repeating_tone_ends_when_stopped() -> None:
+    card = VirtualCard(None)
+    async with running(card) as (voice, _, _wire):
+        voice.play(Tone.INCOMING, repeat=True)
+        await until(lambda: card.recording.samples > SECOND)
+        assert voice.playback_open
+        voice.stop_tone()
+        await until(lambda: not voice.playback_open)
+
+
+async def test_microphone_lost_and_back_while_the_call_goes_on() -> None:
+    card = VirtualCard("speech")
+    async with running(card) as (voice, events, wire):
+        voice.start_call(wire.send)
+        await events.wait_for(CaptureOpened)
+        card.unplug()
+        await events.wait_for(SoundFailed, 2)
+        assert not voice.capture_open
+        # The peer still gets frames: a card that is away is not a path that is dead.
+        sent = len(wire.packets)
+        await until(lambda: len(wire.packets) > sent + 5)
+        card.replug()
+        await events.wait_for(SoundRecovered, 2)
+        await events.wait_for(CaptureOpened, 2)
+        assert voice.capture_open
+        kinds = [type(event) for event in events]
+        assert kinds.index(CaptureClosed) < kinds.index(SoundRecovered)
+        assert {event.capture for event in events if isinstance(event, SoundFailed)} == {True, False}
+        assert voice.stats().sound_losses >= 2
+
+
+async def test_refused_microphone_is_told_in_every_call() -> None:
+    card = VirtualCard("speech")
+    card.refuse(SoundFatalError("no such rate"))
+    async with running(card) as (voice, events, wire):
+        for call in (1, 2):
+            voice.start_call(wire.send)
+            await events.wait_for(SoundFailed, 2 * call)
+            assert not voice.capture_open
+            voice.stop_call()
+            await asyncio.sleep(0.1)
+        assert not any(isinstance(event, CaptureOpened | CaptureClosed) for event in events)
+
+
+async def test_xruns_are_counted_and_survived() -> None:
+    card = VirtualCard("speech")
+    async with running(card) as (voice, events, wire):
+        voice.start_call(wire.send)
+        await events.wait_for(CaptureOpened)
+        card.provoke_xrun(capture=True, playback=True)
+        await until(lambda: voice.stats().capture_xruns >= 1 and voice.stats().playback_xruns >= 1)
+        sent = len(wire.packets)
+        await until(lambda: len(wire.packets) > sent + 5)
+        assert not any(isinstance(event, SoundFailed) for event in events)
+
+
+async def test_dead_path_is_noticed_and_its_return_too() -> None:
+    cards = [VirtualCard("speech"), VirtualCard("speech")]
+    async with running(cards[0]) as (one, _, wire), running(cards[1]) as (two, events, back):
+        wire.to = two
+        one.start_call(wire.send)
+        two.start_call(back.send)
+        await events.wait_for(FirstAudioPlayed)
+        wire.cut = True
+        silent = await events.wait_for(PathSilent)
+        assert isinstance(silent, PathSilent)
+        assert silent.since_s >= 1.0
+        wire.cut = False
+        returned = await events.wait_for(PathBack)
+        assert isinstance(returned, PathBack)
+        assert returned.after_s >= silent.since_s
+
+
+async def test_loop_that_stands_still_drops_frames_and_keeps_the_newest() -> None:
+    async with running(VirtualCard("speech")) as (voice, _, wire):
+        voice.start_call(wire.send)
+        await until(lambda: len(wire.packets) >= 3)
+        before = len(wire.packets)
+        time.sleep(0.5)  # noqa: ASYNC251 - the stall is the test
+        await asyncio.sleep(0)
+        await until(lambda: voice.stats().frames_dropped > 0)
+        assert len(wire.packets) - before < 25
+        assert voice.stats().frames_sent == len(wire.packets)
+
+
+async def test_many_calls_leave_no_threads_and_no_streams() -> None:
+    card = VirtualCard("speech")
+    before = set(threading.enumerate())
+    async with running(card) as (voice, events, wire):
+        for call in range(1, 11):
+            voice.start_call(wire.send)
+            await events.wait_for(CaptureOpened, call)
+            voice.stop_call()
+            await events.wait_for(CaptureClosed, call)
+            ours = [thread for thread in threading.enumerate() if thread.name.startswith("sound-")]
+            assert len(ours) == 2
+    left = {thread for thread in threading.enumerate() if thread.name.startswith("sound-")} - before
+    assert not left
+
+
+async def test_close_is_idempotent_and_later_wishes_are_ignored() -> None:
+    card = VirtualCard(None)
+    events, wire = Events(), Wire()
+    voice = engine(card, events)
+    await voice.close()
+    await voice.close()
+    voice.play(Tone.BUSY)
+    voice.prepare()
+    voice.start_call(wire.send)
+    assert not voice.capture_open
+    assert card.open_playbacks == 0
+
+
+async def test_too_many_words_are_refused() -> None:
+    async with running(VirtualCard(None)) as (voice, _, _wire):
+        with pytest.raises(ValueError, match="to say"):
+            voice.play_samples(np.zeros(31 * SECOND, np.int16))

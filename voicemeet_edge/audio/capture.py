@@ -1,0 +1,116 @@
+"""The capture thread's work: microphone, echo canceller, gain, Opus, and off to the loop.
+
+One rule: every microphone frame meets exactly one far frame, in step, before anything else is done to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from voicemeet_edge.audio.card import PERIOD_MS, PERIOD_SAMPLES, CaptureStream, SoundCard
+from voicemeet_edge.audio.codec import FRAME_SAMPLES
+from voicemeet_edge.audio.events import CaptureClosed, CaptureOpened, EngineEvent, SoundFailed, SoundRecovered
+from voicemeet_edge.audio.line import Line
+from voicemeet_edge.audio.mixer import Mixer
+from voicemeet_edge.audio.reference import FarReference
+from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
+from voicemeet_edge.errors import XrunError
+from voicemeet_edge.voice.echo import EchoCanceller
+
+FRAME_S = FRAME_SAMPLES / 48_000  # s
+
+
+class CaptureSide:
+    """Everything between the microphone and `Line.encode`."""
+
+    def __init__(
+        self,
+        card: SoundCard,
+        canceller: EchoCanceller,
+        reference: FarReference,
+        emit: Callable[[EngineEvent], None],
+        *,
+        real_time: bool,
+    ) -> None:
+        self.line: Line | None = None
+        """Set by the loop; the microphone is open only while there is one."""
+        self.muted = False
+        self.gain = 1.0
+        self.open = False
+        """True from before the stream opens until it is surely closed."""
+        self._canceller = canceller
+        self._reference = reference
+        self._emit = emit
+        self._told_open = False
+        self._mixer = Mixer()
+        self._frame = np.zeros(FRAME_SAMPLES, np.int16)
+        self._filled = 0
+        self._served: Line | None = None
+        self._last_read = 0.0
+        self._gap = True
+        self.worker: StreamWorker[CaptureStream] = StreamWorker(
+            "sound-capture",
+            StreamHooks(
+                wanted=lambda: self.line is not None,
+                open=card.open_capture,
+                step=self._step,
+                opening=self._opening,
+                opened=self._opened,
+                closed=self._closed,
+                failed=lambda error: emit(SoundFailed(error, capture=True)),
+                recovered=lambda: emit(SoundRecovered(capture=True)),
+            ),
+            real_time=real_time,
+        )
+
+    def _opening(self) -> None:
+        self.open = True
+
+    def _opened(self) -> None:
+        self._gap = True
+        self._reference.resync()
+        self._told_open = True
+        self._emit(CaptureOpened())
+
+    def _closed(self) -> None:
+        self.open = False
+        if self._told_open:
+            self._told_open = False
+            self._emit(CaptureClosed())
+
+    def _step(self, stream: CaptureStream | PacedSilence) -> None:
+        line = self.line
+        if line is not self._served:
+            self._served, self._filled, self._last_read = line, 0, time.monotonic()
+        try:
+            pcm = stream.read()
+        except XrunError:
+            # As much of the far end's sound went by unheard as of the near end's.
+            self._reference.resync()
+            self._gap = True
+            raise
+        near = np.frombuffer(pcm, np.int16)
+        near = self._canceller.process(near, self._reference.take())
+        if line is None or line is not self.line:
+            return  # hung up while we waited: not one more frame leaves
+        self._keep_rtp_clock(line)
+        if self.muted:
+            self._frame[self._filled : self._filled + PERIOD_SAMPLES] = 0
+        else:
+            self._frame[self._filled : self._filled + PERIOD_SAMPLES] = self._mixer.scale(near, self.gain)
+        self._filled += PERIOD_SAMPLES
+        if self._filled == FRAME_SAMPLES:
+            self._filled = 0
+            line.encode(self._frame.tobytes(), FRAME_SAMPLES)
+
+    def _keep_rtp_clock(self, line: Line) -> None:
+        """After an overrun or a new stream, skip what was lost, so that the peer's delay stays true."""
+        now = time.monotonic()
+        if self._gap:
+            self._gap = False
+            lost_s = now - self._last_read - PERIOD_MS * 1e-3
+            line.skip(max(int(lost_s / FRAME_S), 0) * FRAME_SAMPLES)
+        self._last_read = now

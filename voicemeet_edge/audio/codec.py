@@ -1,0 +1,71 @@
+"""What the engine needs of a codec, and the real one; the only place that joins audio/ to voice/.
+
+One rule: encoders live in the capture thread and playouts in the playback thread, each alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+from voicemeet_edge.audio.events import VoiceOptions
+from voicemeet_edge.audio.mixer import Frame
+from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
+from voicemeet_edge.voice.packet import RtpAudio
+
+FRAME_SAMPLES = 960  # 20 ms: two periods make one Opus frame
+
+
+class Encoder(Protocol):
+    """Turns 20 ms of sound into one payload."""
+
+    def encode(self, pcm: bytes) -> bytes:
+        """Encode FRAME_SAMPLES samples."""
+
+    def set_loss(self, percent: int) -> None:
+        """Take the loss the peer reports."""
+
+    def close(self) -> None:
+        """Free it."""
+
+
+class PlayoutBuffer(Protocol):
+    """Turns received packets into a steady stream of periods."""
+
+    def push(self, packet: RtpAudio, now: float) -> None:
+        """Take a packet."""
+
+    def pull(self, now: float) -> Frame:
+        """Return the next 10 ms."""
+
+    @property
+    def stats(self) -> Any:
+        """Its counters; `decoded` among them."""
+
+
+class Codec(Protocol):
+    """Makes both for one call."""
+
+    def encoder(self) -> Encoder:
+        """Called in the capture thread."""
+
+    def playout(self) -> PlayoutBuffer:
+        """Called in the playback thread."""
+
+
+class OpusCodec:
+    """Opus with the adaptive playout of voice/."""
+
+    def __init__(self, options: VoiceOptions) -> None:
+        self._bitrate = options.bitrate or CLEAN_BITRATE
+        self._complexity = options.complexity
+
+    def encoder(self) -> Encoder:
+        """Return an encoder with FEC on; it appears in the packets once loss is reported."""
+        return OpusEncoder(self._bitrate, self._complexity, fec=True)
+
+    def playout(self) -> PlayoutBuffer:
+        """Return an empty playout."""
+        module = importlib.import_module("voicemeet_edge.voice.playout")
+        made: PlayoutBuffer = module.Playout()
+        return made

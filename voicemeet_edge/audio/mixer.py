@@ -1,0 +1,61 @@
+"""Loudness and mixing of 10 ms frames, pure; one rule: a sum saturates, it never wraps round."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from voicemeet_edge.audio.card import PERIOD_SAMPLES
+
+Frame = npt.NDArray[np.int16]
+
+VOLUME_RANGE_DB = 40.0  # dB between volume 1 and 100: loudness is heard in ratios, so the knob is in dB
+SPEECH_UNDER_TONE = 0.35  # about -9 dB: a warning tone is heard over speech, and speech is still understood
+PEAK = 32767.0  # full scale of 16 bits, the same on both sides so that clipping stays symmetric
+
+
+def db_to_gain(gain_db: float) -> float:
+    """Turn decibels into an amplitude factor."""
+    return float(10.0 ** (gain_db / 20.0))
+
+
+def volume_gain(percent: float) -> float:
+    """Turn a volume of 0..100 into an amplitude factor; 0 is silence, 100 is unchanged."""
+    if percent <= 0.0:
+        return 0.0
+    return db_to_gain((min(percent, 100.0) - 100.0) * VOLUME_RANGE_DB / 100.0)
+
+
+class Mixer:
+    """Scale and add frames in buffers of its own, so that the sound threads allocate nothing."""
+
+    def __init__(self) -> None:
+        self._sum = np.zeros(PERIOD_SAMPLES, np.float32)
+        self._part = np.zeros(PERIOD_SAMPLES, np.float32)
+        self._out = np.zeros(PERIOD_SAMPLES, np.int16)
+
+    def scale(self, frame: Frame, gain: float) -> Frame:
+        """Return `frame` times `gain`, saturated; the result may be this object's buffer."""
+        if gain == 1.0:
+            return frame
+        np.multiply(frame, np.float32(gain), out=self._sum)
+        return self._saturate()
+
+    def mix(self, speech: Frame | None, tone: Frame | None, gain: float) -> Frame:
+        """Return tone over speech at the given volume; the result may be this object's buffer."""
+        if tone is None:
+            if speech is None:
+                self._out.fill(0)
+                return self._out
+            return self.scale(speech, gain)
+        np.multiply(tone, np.float32(gain), out=self._sum)
+        if speech is not None:
+            np.multiply(speech, np.float32(gain * SPEECH_UNDER_TONE), out=self._part)
+            np.add(self._sum, self._part, out=self._sum)
+        return self._saturate()
+
+    def _saturate(self) -> Frame:
+        np.clip(self._sum, -PEAK, PEAK, out=self._sum)
+        # Truncation is fine: half a quantisation step at 16 bits is below any loudspeaker's noise.
+        np.copyto(self._out, self._sum, casting="unsafe")
+        return self._out

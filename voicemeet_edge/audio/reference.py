@@ -1,0 +1,64 @@
+"""What the loudspeaker is about to say, queued for the echo canceller.
+
+One rule: a far frame meets the microphone no later than its own echo does. AEC3 finds an echo that comes
+up to 250 ms after its reference by itself; a reference that comes after the echo is useless. So the queue
+is kept as short as the two threads' jitter allows. One thread appends, one takes: deque is safe for that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from voicemeet_edge.audio.card import PERIOD_SAMPLES
+from voicemeet_edge.audio.mixer import Frame
+
+LIMIT = 16  # periods; a playback thread alone for this long (160 ms) fills it, older frames fall out
+WINDOW = 100  # periods (1 s); how long frames must have stood in the queue before they count as delay
+KEEP = 1  # periods; what may always be in the queue, the slack for one thread being 10 ms early
+
+
+class FarReference:
+    """A bounded queue of far frames with the counts of its own repairs."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque(maxlen=LIMIT)
+        self._silence: Frame = np.zeros(PERIOD_SAMPLES, np.int16)
+        self._silence.setflags(write=False)
+        self._least = LIMIT
+        self._taken = 0
+        self.gaps = 0
+        """Times the microphone was there first and silence stood in."""
+        self.slips = 0
+        """Far frames dropped because they would have come too late."""
+
+    def put(self, frame: Frame) -> None:
+        """Queue a copy of the frame; call it before the frame is written to the card."""
+        if len(self._frames) == LIMIT:
+            self.slips += 1
+        self._frames.append(frame.copy())
+
+    def take(self) -> Frame:
+        """Return the far frame that belongs to the microphone frame just read."""
+        if not self._frames:
+            self.gaps += 1
+            self._least = 0
+            return self._silence
+        self._least = min(self._least, len(self._frames) - 1)
+        self._taken += 1
+        if self._taken >= WINDOW:
+            self._shorten(self._least - KEEP)
+            self._least, self._taken = LIMIT, 0
+        # The playback thread may have pushed the last frame out of the bound only, never emptied it.
+        return self._frames.popleft()
+
+    def resync(self) -> None:
+        """Forget what piled up while the microphone was not read: the same time was lost there."""
+        self._shorten(len(self._frames) - KEEP)
+        self._least, self._taken = LIMIT, 0
+
+    def _shorten(self, excess: int) -> None:
+        for _ in range(excess):
+            self._frames.popleft()
+            self.slips += 1
