@@ -1,0 +1,81 @@
+"""Two ends of a call for the tests: real peers, with their events and packets in lists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from voicemeet_edge.voice.packet import RtpAudio
+from voicemeet_edge.webrtc.options import Connected, PeerEvent, PeerOptions
+from voicemeet_edge.webrtc.peer import Peer
+
+LOOPBACK = PeerOptions(addresses=("127.0.0.1",))
+WAIT_S = 20.0  # a limit, not an expectation: the machine may stand still
+
+
+class End:
+    """A peer and everything it told."""
+
+    def __init__(self, options: PeerOptions = LOOPBACK) -> None:
+        self.packets: list[RtpAudio] = []
+        self.events: list[PeerEvent] = []
+        self._changed = asyncio.Event()
+        self.peer = Peer(options, on_rtp=self._on_rtp, on_event=self._on_event)
+
+    def _on_rtp(self, packet: RtpAudio) -> None:
+        self.packets.append(packet)
+        self._changed.set()
+
+    def _on_event(self, event: PeerEvent) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something these callbacks bring about."""
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def event(self, kind: type[PeerEvent]) -> PeerEvent:
+        """Wait for an event of this kind."""
+        await self.until(lambda: any(isinstance(event, kind) for event in self.events))
+        return next(event for event in self.events if isinstance(event, kind))
+
+    async def connected(self) -> Connected:
+        """Wait for the path; any other event first is a failure."""
+        await self.until(lambda: bool(self.events))
+        assert isinstance(self.events[0], Connected), self.events
+        return self.events[0]
+
+    async def hears(self, other: End, payload: bytes = b"voice", count: int = 1) -> None:
+        """Let the other side send until `count` packets arrived here."""
+        before = len(self.packets)
+        timestamp = 0
+        async with asyncio.timeout(WAIT_S):
+            while len(self.packets) < before + count:
+                other.peer.send(payload, timestamp)
+                timestamp += 960
+                await asyncio.sleep(0.005)
+
+
+async def join(caller: End, answerer: End) -> None:
+    """Exchange descriptions; does not wait for the path."""
+    offer = await caller.peer.create_offer()
+    answer = await answerer.peer.create_answer(offer)
+    await caller.peer.accept_answer(answer)
+
+
+@asynccontextmanager
+async def ends(
+    first: PeerOptions = LOOPBACK, second: PeerOptions | None = None
+) -> AsyncIterator[tuple[End, End]]:
+    """Give two ends and close both, whatever happens."""
+    pair = (End(first), End(replace(first) if second is None else second))
+    try:
+        yield pair
+    finally:
+        for end in pair:
+            await end.peer.close()

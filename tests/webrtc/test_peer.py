@@ -1,0 +1,176 @@
+"""Two real peers over loopback: descriptions, voice, refusals, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+
+import pytest
+
+from tests.webrtc.ends import WAIT_S, ends, join
+from voicemeet_edge.errors import SdpError
+from voicemeet_edge.webrtc.options import Closed, Connected, Failed, PeerOptions
+
+PAYLOAD = bytes(range(80))
+
+
+async def test_voice_crosses_both_ways_encrypted() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, PAYLOAD, 5)
+        await caller.hears(answerer, PAYLOAD, 5)
+        assert {packet.payload for packet in caller.packets + answerer.packets} == {PAYLOAD}
+        first, second = answerer.packets[:2]
+        assert second.timestamp - first.timestamp & 0xFFFFFFFF == 960
+        assert second.sequence - first.sequence & 0xFFFF == 1
+        assert first.arrival <= second.arrival
+        stats = caller.peer.stats()
+        assert (stats.local_kind, stats.remote_kind) == ("host", "host")
+        assert stats.srtp_profile == "SRTP_AEAD_AES_256_GCM"
+        assert stats.packets_received >= 5
+        assert stats.last_rtp_at is not None
+
+
+async def test_both_ends_know_the_same_fingerprints() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        here, there = caller.peer.fingerprints(), answerer.peer.fingerprints()
+        assert (here.ours, here.theirs) == (there.theirs, there.ours)
+        assert len(here.ours) == 32
+
+
+@pytest.mark.parametrize("who", ["caller", "answerer"])
+async def test_a_swapped_fingerprint_ends_the_call_before_any_voice(who: str) -> None:
+    """Whichever side is lied to, neither end completes, and no voice is accepted or sent."""
+
+    def swap(text: str) -> str:
+        return re.sub(r"(a=fingerprint:sha-256 )..", r"\g<1>00", text)
+
+    async with ends() as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        answer = await answerer.peer.create_answer(swap(offer) if who == "answerer" else offer)
+        await caller.peer.accept_answer(swap(answer) if who == "caller" else answer)
+        failures = [await end.event(Failed) for end in (caller, answerer)]
+        codes = [failure.error.code for failure in failures if isinstance(failure, Failed)]
+        expected = ["fingerprint_mismatch", "dtls_failed"]
+        assert codes == (expected if who == "caller" else expected[::-1])
+        for end in (caller, answerer):
+            end.peer.send(PAYLOAD, 0)
+            assert end.peer.stats().packets_sent == 0
+            assert not any(isinstance(event, Connected) for event in end.events)
+        assert not caller.packets
+        assert not answerer.packets
+
+
+async def test_hanging_up_tells_the_other_end() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await caller.peer.close()
+        await answerer.event(Closed)
+        assert len(caller.events) == 1  # who hangs up is told nothing
+
+
+async def test_reports_carry_loss_and_round_trip() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, PAYLOAD, 20)
+        # Twenty packets that never leave: the answerer must report them.
+        sequence = caller.peer._sequence
+        caller.peer._sequence = sequence + 20 & 0xFFFF
+        said: list[float] = []
+        async with asyncio.timeout(WAIT_S):
+            while not said or caller.peer.stats().round_trip_s is None:
+                await answerer.hears(caller, PAYLOAD)
+                said += [caller.peer.stats().loss_there] if caller.peer.stats().loss_there else []
+        assert 0 < said[0] < 1
+
+
+async def test_descriptions_out_of_turn_are_refused() -> None:
+    async with ends() as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        answer = await answerer.peer.create_answer(offer)
+        await caller.peer.accept_answer(answer)
+        for attempt in (
+            caller.peer.accept_answer(answer),
+            answerer.peer.create_answer(offer),
+            answerer.peer.accept_answer(answer),
+            caller.peer.create_answer(offer),
+        ):
+            with pytest.raises(SdpError):
+                await attempt
+        await asyncio.gather(caller.connected(), answerer.connected())
+
+
+async def test_trickled_candidates_are_enough() -> None:
+    async with ends() as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        answer = await answerer.peer.create_answer(offer)
+        lines = answer.splitlines()
+        candidates = [line for line in lines if line.startswith("a=candidate:")]
+        bare = [line for line in lines if line not in candidates and line != "a=end-of-candidates"]
+        bare.insert(4, "a=ice-options:trickle")
+        await caller.peer.add_candidate(candidates[0].removeprefix("a="), "0")
+        await caller.peer.accept_answer("\r\n".join(bare) + "\r\n")
+        await caller.peer.add_candidate(None, "0")
+        await asyncio.gather(caller.connected(), answerer.connected())
+
+
+async def test_a_peer_that_never_comes_fails_in_time() -> None:
+    options = PeerOptions(addresses=("127.0.0.1",), connect_timeout_s=0.3)
+    async with ends(options) as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        await answerer.peer.create_answer(offer)  # the answer gets lost
+        failed = await answerer.event(Failed)
+        assert isinstance(failed, Failed)
+        assert failed.error.code == "connect_timeout"
+
+
+async def test_close_at_any_moment_and_twice() -> None:
+    for stage in range(4):
+        async with ends() as (caller, answerer):
+            if stage > 0:
+                offer = await caller.peer.create_offer()
+            if stage > 1:
+                answer = await answerer.peer.create_answer(offer)
+            if stage > 2:
+                await caller.peer.accept_answer(answer)
+            await asyncio.gather(*(end.peer.close() for end in (caller, answerer)))
+            await caller.peer.close()
+            caller.peer.send(PAYLOAD, 0)
+
+
+async def test_a_hundred_peers_leave_nothing_behind() -> None:
+    async def call() -> None:
+        async with ends() as (caller, answerer):
+            await join(caller, answerer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+
+    await call()
+    await asyncio.sleep(0)
+    before = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(50):
+        await call()
+    await asyncio.sleep(0)
+    after = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), threading.active_count()
+    assert after == before
+
+
+async def test_red_is_used_only_under_loss_and_repairs_it() -> None:
+    options = PeerOptions(addresses=("127.0.0.1",), red=True)
+    async with ends(options) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, b"first", 2)
+        assert len({packet.sequence for packet in answerer.packets}) == len(answerer.packets)
+        caller.peer._red_left = 5  # as if the peer had reported loss
+        before = len(answerer.packets)
+        caller.peer.send(b"second", 960 * 100)
+        caller.peer.send(b"third", 960 * 101)
+        await answerer.until(lambda: len(answerer.packets) >= before + 3)
+        recovered = {(packet.sequence, packet.payload) for packet in answerer.packets[before:]}
+        assert {payload for _, payload in recovered} >= {b"second", b"third"}
