@@ -73,8 +73,9 @@ def classify(reason: str) -> Verdict:
     """Decide by the code a reason starts with, or by its text: `system` messages have no code."""
     code = reason.partition(":")[0].strip()
     text = reason.lower()
-    # The docs say InvalidJWTExpiration, the server's source InvalidJWTToken.
-    if code.startswith("InvalidJWT") or "expired" in text:
+    # The docs say InvalidJWTExpiration, the server's source InvalidJWTToken. After "Server requested
+    # disconnect" the owner decides too: the call may simply be over.
+    if code.startswith("InvalidJWT") or "expired" in text or "requested disconnect" in text:
         return Verdict.FRESH_TOKEN
     if code in _FATAL_CODES:
         return Verdict.FATAL

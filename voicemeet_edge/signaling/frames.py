@@ -181,7 +181,7 @@ def _decode_binary(data: bytes) -> Frame:
         _name(event, "event"),
         _body(body, encoding),
         Kind.PUSH if is_push else Kind.BROADCAST,
-        _object(meta) if meta else {},
+        parse_object(meta) if meta else {},
     )
 
 
@@ -191,7 +191,7 @@ def _body(body: bytes, encoding: int) -> dict[str, object] | bytes:
     if encoding != ENCODING_JSON:
         raise FrameError("unknown encoding")
     try:
-        return _object(body.decode())
+        return parse_object(body.decode())
     except UnicodeDecodeError:
         raise FrameError("payload is not UTF-8") from None
 
@@ -231,7 +231,8 @@ def _ref(value: object) -> str | None:
     return None if value is None else _name(value, "ref")
 
 
-def _object(text: str) -> dict[str, object]:
+def parse_object(text: str) -> dict[str, object]:
+    """Read a JSON object within the limits of a frame's payload; raises FrameError."""
     value = _load(text)
     if not isinstance(value, dict):
         raise FrameError("not an object")

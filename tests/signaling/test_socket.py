@@ -1,0 +1,262 @@
+"""The client socket against the real server: join, acks, loss, restart, tokens, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.signaling.realtime_hub import TestHub, call_token, hub, token, until
+from voicemeet_edge.errors import OurError, SignalingError
+from voicemeet_edge.secret import Secret
+from voicemeet_edge.signaling.channel import ChannelState
+from voicemeet_edge.signaling.reconnect import Backoff
+from voicemeet_edge.signaling.socket import ChannelHandle, RealtimeSocket, SocketState, realtime_url
+
+
+class End:
+    """One end of a call: a running socket with one channel and what it heard."""
+
+    def __init__(self, url: str, **options: float) -> None:
+        self.socket_states: list[SocketState] = []
+        self.states: list[ChannelState] = []
+        self.heard: asyncio.Queue[tuple[str, dict[str, object]]] = asyncio.Queue()
+        self.socket = RealtimeSocket(
+            url,
+            Secret(token()),
+            on_state=self.socket_states.append,
+            backoff=Backoff(base_s=0.05, cap_s=0.2, stable_s=0.0),
+            **options,  # type: ignore[arg-type]  # heartbeat_s, push_timeout_s
+        )
+        self.channel: ChannelHandle
+
+    def join(self, topic: str, channel_token: str) -> ChannelHandle:
+        """Open the channel."""
+        self.channel = self.socket.channel(
+            topic,
+            Secret(channel_token),
+            on_broadcast=lambda event, payload: self.heard.put_nowait((event, payload)),
+            on_state=self.states.append,
+        )
+        return self.channel
+
+
+@asynccontextmanager
+async def running(*ends: End) -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    tasks = [asyncio.create_task(end.socket.run()) for end in ends]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results), results
+        left = {t for t in asyncio.all_tasks() - before if "voicemeet_edge.signaling" in repr(t)}
+        assert not left
+
+
+async def two_ends(running_hub: TestHub, call_id: str = "c1") -> tuple[End, End]:
+    a, b = End(running_hub.base), End(running_hub.base)
+    a.join(f"call:{call_id}", call_token(call_id, "a"))
+    b.join(f"call:{call_id}", call_token(call_id, "b"))
+    return a, b
+
+
+async def test_two_ends_hear_each_other_and_not_themselves() -> None:
+    async with hub() as server:
+        a, b = await two_ends(server)
+        async with running(a, b):
+            await a.channel.joined(20)
+            await b.channel.joined(20)
+            await a.channel.send("offer", {"sdp": "v=0 ä"}, 20)
+            await b.channel.send("answer", {"sdp": "v=0"}, 20)
+            assert await b.heard.get() == ("offer", {"sdp": "v=0 ä"})
+            assert await a.heard.get() == ("answer", {"sdp": "v=0"})
+            assert a.heard.empty()
+            assert b.heard.empty()
+            assert a.states == [ChannelState.JOINING, ChannelState.JOINED]
+            await a.channel.leave()
+            await a.channel.leave()
+            assert a.socket.state is SocketState.UP  # the next call needs only a join
+            with pytest.raises(SignalingError):
+                await a.channel.send("bye", {}, 20)
+
+
+async def test_a_foreign_token_is_refused_for_good() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.join("call:c1", call_token("other", "a"))
+        async with running(end):
+            with pytest.raises(SignalingError) as caught:
+                await end.channel.joined(20)
+            assert caught.value.code == "unauthorized"
+            assert not caught.value.retryable
+            assert end.states[-1] is ChannelState.REFUSED
+            await end.channel.set_token(Secret(call_token("c1", "a")))
+            await end.channel.joined(20)
+
+
+async def test_a_hub_restart_is_survived_and_the_push_is_repeated() -> None:
+    async with hub() as server:
+        a, b = await two_ends(server)
+        async with running(a, b):
+            await a.channel.joined(20)
+            await b.channel.joined(20)
+            await server.stop()
+            await until(lambda: a.socket.state is SocketState.DOWN and b.socket.state is SocketState.DOWN)
+            push = asyncio.create_task(a.channel.send("bye", {"n": 1}, 30))
+            await server.start()
+            await push
+            await b.channel.joined(20)
+            # b may have rejoined after the push: at most once is what a broadcast promises.
+            await a.channel.send("bye", {"n": 2}, 20)
+            assert ("bye", {"n": 2}) in [await b.heard.get()] or await b.heard.get() == ("bye", {"n": 2})
+            assert ChannelState.WAITING in a.states
+
+
+async def test_expiry_asks_for_a_token_and_the_fresh_one_rejoins() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.join("call:c1", call_token("c1", "a", life_s=1.5))
+        async with running(end):
+            await until(lambda: ChannelState.TOKEN_WANTED in end.states)
+            sending = asyncio.create_task(end.channel.send("hello", {}, 30))  # waits for the owner
+            await end.channel.set_token(Secret(call_token("c1", "a")))
+            await sending
+            assert end.channel.state is ChannelState.JOINED
+
+
+async def test_a_refreshed_token_outlives_the_first() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.join("call:c1", call_token("c1", "a", life_s=2.0))
+        other = End(server.base)
+        other.join("call:c1", call_token("c1", "b", life_s=2.5))
+        async with running(end, other):
+            await end.channel.joined(20)
+            await end.channel.set_token(Secret(call_token("c1", "a")))
+            await until(lambda: ChannelState.TOKEN_WANTED in other.states)  # later than our first token
+            assert ChannelState.TOKEN_WANTED not in end.states
+            assert end.channel.state is ChannelState.JOINED
+
+
+async def test_the_newer_join_of_a_slot_replaces_the_older() -> None:
+    async with hub() as server:
+        old, new = End(server.base), End(server.base)
+        old.join("call:c1", call_token("c1", "a"))
+        async with running(old, new):
+            await old.channel.joined(20)
+            new.join("call:c1", call_token("c1", "a"))
+            await new.channel.joined(20)
+            await until(lambda: old.channel.state is ChannelState.REFUSED)
+            assert server.realtime.stats().channels == 1
+
+
+async def test_a_refused_handshake_waits_long_and_the_log_holds_no_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.socket._apikey = Secret("not-a-token-at-all")
+        with caplog.at_level(logging.DEBUG):
+            async with running(end):
+                await until(lambda: server.realtime.stats().counters["refused_handshakes"] >= 2)
+        assert "401" in caplog.text
+        assert "not-a-token" not in caplog.text
+        warnings = [r for r in caplog.records if r.levelno >= logging.INFO and "voicemeet" in r.name]
+        assert len(warnings) == 1, "the first failure is told, repeats are not"
+
+
+@asynccontextmanager
+async def raw_server(handler: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        yield f"ws://127.0.0.1:{port}"
+
+
+async def test_an_unanswered_heartbeat_means_a_dead_connection() -> None:
+    connections: list[ServerConnection] = []
+
+    async def deaf(connection: ServerConnection) -> None:
+        connections.append(connection)
+        await connection.wait_closed()  # TCP and WebSocket are fine, Phoenix says nothing
+
+    async with raw_server(deaf) as url:
+        end = End(url, heartbeat_s=0.05)
+        async with running(end):
+            await until(lambda: len(connections) >= 2)
+            assert SocketState.DOWN in end.socket_states
+
+
+async def test_garbage_from_the_server_is_dropped() -> None:
+    async def babble(connection: ServerConnection) -> None:
+        await connection.send("not json")
+        await connection.send(b"\x07")
+        await connection.send('[null,null,"realtime:other","broadcast",{"event":"x","payload":{}}]')
+        await connection.wait_closed()
+
+    async with raw_server(babble) as url:
+        end = End(url)
+        async with running(end):
+            await until(lambda: end.socket.dropped == 3)
+            assert end.socket.state is SocketState.UP
+
+
+async def test_a_send_nobody_acknowledges_ends_in_time() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.join("call:c1", token("listener", slot="a"))  # may read, may not write: no answer at all
+        async with running(end):
+            await end.channel.joined(20)
+            with pytest.raises(SignalingError) as caught:
+                await end.channel.send("offer", {}, 0.2)
+            assert caught.value.code == "push_timeout"
+
+
+async def test_network_back_cuts_the_wait_short() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.socket._backoff = Backoff(base_s=1000, cap_s=1000, uniform=lambda low, high: high)
+        await server.stop()
+        async with running(end):
+            await until(lambda: end.socket._backoff.deadline is not None)
+            await server.start()
+            end.socket.network_back()
+            await until(lambda: end.socket.state is SocketState.UP)
+
+
+async def test_an_owners_exception_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with hub() as server:
+        a, b = await two_ends(server)
+        b.channel._on_broadcast = lambda event, payload: [][0]
+        async with running(a, b):
+            await a.channel.joined(20)
+            await b.channel.joined(20)
+            await a.channel.send("offer", {}, 20)
+            await until(lambda: "on_broadcast failed" in caplog.text)
+            await b.channel.send("answer", {}, 20)
+
+
+async def test_too_large_a_payload_fails_alone() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        end.join("call:c1", call_token("c1", "a"))
+        async with running(end):
+            await end.channel.joined(20)
+            with pytest.raises(SignalingError) as caught:
+                await end.channel.send("offer", {"sdp": "x" * 300_000}, 20)
+            assert caught.value.code == "too_large"
+            await end.channel.send("offer", {"sdp": "x"}, 20)
+
+
+def test_realtime_url_keeps_host_and_path() -> None:
+    assert realtime_url("https://h/") == "wss://h/realtime/v1/websocket"
+    assert realtime_url("http://h:8/base") == "ws://h:8/base/realtime/v1/websocket"
+    assert realtime_url("wss://h/realtime/v1/websocket") == "wss://h/realtime/v1/websocket"
+    with pytest.raises(OurError):
+        realtime_url("ftp://h")
