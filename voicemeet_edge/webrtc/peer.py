@@ -40,6 +40,7 @@ from voicemeet_edge.webrtc.sdp import (
 )
 
 __all__ = [
+    "Certificate",
     "Closed",
     "Connected",
     "Failed",
@@ -50,6 +51,7 @@ __all__ = [
     "PeerOptions",
     "PeerStats",
     "TurnMemory",
+    "new_certificate",
 ]
 
 logger = logging.getLogger(__name__)
@@ -63,8 +65,20 @@ RED_OFF_REPORTS = 10  # reports without loss before it stops: sizes must not fla
 MAX_STREAMS = 8  # SSRCs followed at once; a peer has one, and one more after each restart
 
 
+Certificate = seam.EdgeCertificate
+
+
+def new_certificate() -> Certificate:
+    """Make the certificate of one call."""
+    return Certificate.generateCertificate()
+
+
 class Peer:
-    """A connection to one other party; make a new one for each call."""
+    """A connection to one other party; make a new one for each call.
+
+    A call that lost its path makes another with the same certificate, so that the other side (and the
+    check words) know it is still us.
+    """
 
     def __init__(
         self,
@@ -72,11 +86,12 @@ class Peer:
         *,
         on_rtp: Callable[[RtpAudio], None],
         on_event: Callable[[PeerEvent], None],
+        certificate: Certificate | None = None,
     ) -> None:
         self._options = options
         self._on_rtp = on_rtp
         self._on_event = on_event
-        self._certificate = seam.EdgeCertificate.generateCertificate()
+        self._certificate = (certificate or new_certificate()).twin()
         self._connection = IceConnection(options, controlling=True)
         self._ice = seam.make_ice_transport(self._connection)
         self._dtls = seam.EdgeDtls(self._ice, self._certificate)

@@ -77,6 +77,10 @@ class EdgeCertificate(RTCCertificate):
         """Upper case with colons, as SDP writes it."""
         return certificate_digest(self._cert, "sha-256")
 
+    def twin(self) -> EdgeCertificate:
+        """The same certificate for another connection of the same call: whom each expects is its own."""
+        return EdgeCertificate(self._key, self._cert)
+
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         context = super()._create_ssl_context(srtp_profiles)
         context.set_min_proto_version(DTLS_1_2)
