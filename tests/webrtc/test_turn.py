@@ -1,0 +1,180 @@
+"""The TURN ladder against a real coturn: relay-only calls, refusals, dead rungs, freed allocations."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.webrtc.coturn import Coturn, coturn
+from tests.webrtc.ends import WAIT_S, ends, join
+from voicemeet_edge.errors import MediaError
+from voicemeet_edge.webrtc.options import (
+    Connected,
+    IcePolicy,
+    IceServer,
+    PeerOptions,
+    TurnMemory,
+    parse_ice_url,
+)
+from voicemeet_edge.webrtc.peer import Peer
+from voicemeet_edge.webrtc.sdp import leaks, parse
+from voicemeet_edge.webrtc.turn import retry_delays
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Coturn]:
+    async with coturn(tmp_path) as running:
+        yield running
+
+
+def relay(*servers: IceServer, **more: object) -> PeerOptions:
+    return replace(PeerOptions(ice_servers=servers, policy=IcePolicy.RELAY), **more)  # type: ignore[arg-type]
+
+
+async def until_logged(server: Coturn, text: str, count: int) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while server.log.read_text().count(text) < count:  # noqa: ASYNC110 - another process's file
+            await asyncio.sleep(0.05)
+
+
+async def test_a_relay_only_call_and_the_allocations_it_frees(server: Coturn) -> None:
+    options = relay(server.server())
+    async with ends(options) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, count=50)
+        await caller.hears(answerer, count=50)
+        assert caller.peer.stats().local_kind == "relay"
+        assert caller.peer.stats().remote_kind == "relay"
+    # coturn writes its log behind time; the request itself was answered before close() returned.
+    await until_logged(server, "lifetime=0", 2)
+
+
+async def test_relay_descriptions_hold_nothing_but_the_relay(server: Coturn) -> None:
+    async with ends(relay(server.server())) as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        answer = await answerer.peer.create_answer(offer)
+        for text in (offer, answer):
+            assert leaks(text, IcePolicy.RELAY) == []
+            assert [candidate.kind for candidate in parse(text).candidates] == ["relay"]
+
+
+async def test_no_host_socket_is_opened_for_a_relay_only_call(server: Coturn) -> None:
+    async with ends(relay(server.server())) as (caller, _):
+        await caller.peer.create_offer()
+        assert [p.local_candidate.type for p in caller.peer._connection._protocols] == ["relay"]
+
+
+@pytest.mark.parametrize("fault", ["expired", "wrong"])
+async def test_refused_credentials_say_so(server: Coturn, fault: str) -> None:
+    bad = server.server(ttl_s=-60) if fault == "expired" else server.server(secret="another")
+    peer = Peer(relay(bad), on_rtp=print, on_event=print)
+    with pytest.raises(MediaError) as refused:
+        await peer.create_offer()
+    assert refused.value.code == "turn_unauthorized"
+    await peer.close()
+
+
+async def test_the_quota_says_so(tmp_path: Path) -> None:
+    async with (
+        coturn(tmp_path, "user-quota=1") as server,
+        ends(relay(server.server())) as (caller, answerer),
+    ):
+        await caller.peer.create_offer()
+        with pytest.raises(MediaError) as refused:
+            await answerer.peer.create_offer()
+        assert refused.value.code == "turn_quota"
+
+
+async def test_a_dead_rung_is_passed_and_the_good_one_remembered(server: Coturn) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        dead = f"turn:127.0.0.1:{deaf.getsockname()[1]}?transport=udp"
+        memory = TurnMemory()
+        options = relay(server.server(dead, server.tcp), turn_memory=memory)
+        async with ends(options) as (caller, answerer):
+            await join(caller, answerer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+            await answerer.hears(caller, count=20)
+            urls = [url for url in map(parse_ice_url, (dead, server.tcp)) if url is not None]
+            assert [url.text for url in memory.order(urls)] == [server.tcp, dead]
+
+
+async def test_the_tls_rung_checks_the_certificate(server: Coturn) -> None:
+    good = relay(server.server(server.tls), turn_ca=server.ca)
+    async with ends(good) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, count=20)
+    peer = Peer(relay(server.server(server.tls)), on_rtp=print, on_event=print)
+    with pytest.raises(MediaError) as refused:
+        await peer.create_offer()
+    assert refused.value.code == "turn_unreachable"
+    await peer.close()
+
+
+async def test_without_any_server_relay_is_refused_at_once() -> None:
+    peer = Peer(relay(IceServer(("stun:127.0.0.1:3478", "nonsense"))), on_rtp=print, on_event=print)
+    with pytest.raises(MediaError) as refused:
+        await peer.create_offer()
+    assert refused.value.code == "no_relay"
+    await peer.close()
+
+
+async def test_closing_while_gathering_ends_it(server: Coturn) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        dead = f"turn:127.0.0.1:{deaf.getsockname()[1]}?transport=udp"
+        peer = Peer(relay(server.server(dead)), on_rtp=print, on_event=print)
+        offer = asyncio.create_task(peer.create_offer())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await peer.close()
+        with pytest.raises(MediaError) as refused:
+            await offer
+        assert refused.value.code == "closed"
+
+
+async def test_direct_with_refused_credentials_still_connects_directly(server: Coturn) -> None:
+    options = PeerOptions(addresses=("127.0.0.1",), ice_servers=(server.server(secret="another"),))
+    async with ends(options) as (caller, answerer):
+        await join(caller, answerer)
+        events = await asyncio.gather(caller.connected(), answerer.connected())
+        assert all(isinstance(event, Connected) for event in events)
+
+
+def test_retries_begin_early_and_end() -> None:
+    delays = retry_delays(12.0)
+    assert delays[0] <= 0.15
+    assert max(delays) <= 0.5
+    assert 12.0 <= sum(delays) <= 12.6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("turn:a.example", ("a.example", 3478, "UDP", True)),
+        ("turn:a.example:80?transport=tcp", ("a.example", 80, "TCP", True)),
+        ("turns:a.example:443?transport=tcp", ("a.example", 443, "TLS", True)),
+        ("turns:a.example", ("a.example", 5349, "TLS", True)),
+        ("turn:[2001:db8::1]:3478", ("2001:db8::1", 3478, "UDP", True)),
+        ("stun:a.example", ("a.example", 3478, "UDP", False)),
+    ],
+)
+def test_urls_as_the_rfcs_write_them(text: str, expected: tuple[str, int, str, bool]) -> None:
+    url = parse_ice_url(text)
+    assert url is not None
+    assert (url.host, url.port, url.transport.name, url.relay) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "http://a", "turn:", "turn:a:99999", "turn:a:53", "turns:a?transport=udp", "turn:a b", "stuns:a"],
+)
+def test_urls_we_cannot_use(text: str) -> None:
+    assert parse_ice_url(text) is None
