@@ -16,6 +16,8 @@ class RtpAudio:
     ssrc: int
     """A new one means the sender started afresh."""
     payload: bytes
-    """One Opus packet."""
+    """One Opus packet, or several in RFC 2198 wrapping when `red` says so."""
     arrival: float
     """Seconds, monotonic."""
+    red: bool = False
+    """The payload type was the negotiated audio/red one: `payload` is for voice/red.py."""

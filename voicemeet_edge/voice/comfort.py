@@ -1,0 +1,40 @@
+"""Comfort noise: what is heard when nothing has come for long, at the level the room had.
+
+The one rule: never louder than the quietest the other side was lately, and never above the cap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.int16]
+
+CAP_RMS = 100.0  # of 32768, -50 dBFS; noise above this is no comfort
+RISE = 1.01  # per frame, 20 ms; the floor doubles in 1.4 s when the room got louder
+POOL_SAMPLES = 9_600  # 200 ms of noise made once; its repetition cannot be heard
+
+
+class ComfortNoise:
+    """Track the floor of the received sound and give noise of that level."""
+
+    def __init__(self) -> None:
+        # A fixed seed: no randomness is needed here, and tests want the same noise again.
+        white = np.random.default_rng(2198).standard_normal(POOL_SAMPLES + 3)
+        soft = white[:-3] + white[1:-2] + white[2:-1] + white[3:]  # a gentle low-pass, like a room
+        self._pool = (soft / np.std(soft)).astype(np.float32)
+        self._floor = CAP_RMS
+        self._position = 0
+
+    def learn(self, frame: Samples) -> None:
+        """Take a decoded frame into the floor: down at once, up slowly."""
+        coarse = frame[::8].astype(np.float32)
+        level = float(np.sqrt(np.dot(coarse, coarse) / max(len(coarse), 1)))
+        self._floor = min(level, self._floor * RISE + 0.01, CAP_RMS)
+
+    def make(self, count: int) -> Samples:
+        """Return `count` samples of noise at the floor's level."""
+        noise = np.take(self._pool, np.arange(self._position, self._position + count), mode="wrap")
+        self._position = (self._position + count) % POOL_SAMPLES
+        scaled: Samples = np.rint(noise * self._floor).astype(np.int16)
+        return scaled

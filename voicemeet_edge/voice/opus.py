@@ -1,0 +1,366 @@
+"""Opus by ctypes: one encoder, one decoder, and what a packet says about itself (RFC 6716).
+
+The library is the one inside the PyAV wheel, else the system's. The one rule: every length is checked
+before libopus sees it and every return code after, so that no packet can do more than raise OpusError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voicemeet_edge.errors import PeerError
+
+SAMPLE_RATE = 48_000  # Hz; Opus' own rate and RTP clock (RFC 7587 §4.1)
+FRAME_SAMPLES = 960  # 20 ms; what we send, and what every browser sends
+MAX_PACKET_SAMPLES = 5_760  # 120 ms; no Opus packet is longer (RFC 6716 §3.2.5, R5)
+MAX_PAYLOAD_BYTES = 1_500  # an Ethernet frame; more cannot have come in one RTP packet
+MAX_FRAMES = 48  # 120 ms of 2.5 ms frames (RFC 6716 §3.2.5)
+CLEAN_BITRATE = 44_800  # bit/s, 112 bytes a frame: with IPv4, UDP, RTP, one extension and GCM 70.4 kb/s
+
+_APPLICATION_VOIP = 2048
+_SET_BITRATE = 4002
+_SET_MAX_BANDWIDTH = 4004
+_SET_VBR = 4006
+_SET_COMPLEXITY = 4010
+_SET_INBAND_FEC = 4012
+_SET_PACKET_LOSS_PERC = 4014
+_SET_DTX = 4016
+_SET_SIGNAL = 4024
+_GET_LOOKAHEAD = 4027
+_RESET_STATE = 4028
+_SIGNAL_VOICE = 3001
+# Speech is in the first 8 kHz, and there the bits help most: at 36 kb/s PESQ-WB is 4.4 so, 4.1 with 20 kHz;
+# and SILK alone has FEC for all it carries.
+_BANDWIDTH_WIDE = 1103
+
+Samples = npt.NDArray[np.int16]
+
+
+class OpusError(PeerError):
+    """libopus refused a packet or a setting, or the payload is not an Opus packet."""
+
+    code = "bad_opus"
+
+
+class Mode(Enum):
+    """The three coders inside Opus (RFC 6716 §3.1, table 2)."""
+
+    SILK = "silk"
+    HYBRID = "hybrid"
+    CELT = "celt"
+
+
+@dataclass(frozen=True, slots=True)
+class PacketInfo:
+    """What the first bytes of an Opus packet say."""
+
+    mode: Mode
+    frame_samples: int
+    frames: int
+    stereo: bool
+    has_fec: bool
+    """The first frame carries a low bit rate copy of the frame before (RFC 6716 §4.2.4)."""
+
+    @property
+    def samples(self) -> int:
+        """Length of the whole packet at 48 kHz."""
+        return self.frame_samples * self.frames
+
+
+_SILK_SAMPLES = (480, 960, 1920, 2880)
+_HYBRID_SAMPLES = (480, 960)
+_CELT_SAMPLES = (120, 240, 480, 960)
+
+
+def parse_packet(payload: bytes) -> PacketInfo:
+    """Read the table of contents of an Opus packet (RFC 6716 §3.1, §3.2, R1 to R7).
+
+    Raises:
+        OpusError: empty, too long, or against one of the rules.
+    """
+    if not 1 <= len(payload) <= MAX_PAYLOAD_BYTES:
+        raise OpusError("an Opus packet has 1 to 1500 bytes")
+    toc = payload[0]
+    config = toc >> 3
+    if config < 12:
+        mode, frame_samples = Mode.SILK, _SILK_SAMPLES[config & 3]
+    elif config < 16:
+        mode, frame_samples = Mode.HYBRID, _HYBRID_SAMPLES[config & 1]
+    else:
+        mode, frame_samples = Mode.CELT, _CELT_SAMPLES[config & 3]
+    frames, first = _frames(payload)
+    if frames * frame_samples > MAX_PACKET_SAMPLES:
+        raise OpusError("an Opus packet lasts at most 120 ms")
+    stereo = bool(toc & 4)
+    has_fec = mode is not Mode.CELT and _has_lbrr(payload, first, frame_samples, stereo)
+    return PacketInfo(mode, frame_samples, frames, stereo, has_fec)
+
+
+def _frames(payload: bytes) -> tuple[int, int]:
+    """Count the frames and find where the first one starts (RFC 6716 §3.2)."""
+    code = payload[0] & 3
+    size = len(payload)
+    if code == 0:
+        return 1, 1
+    if code == 1:
+        if size % 2 == 0:
+            raise OpusError("code 1 needs two frames of one size")
+        return 2, 1
+    if code == 2:
+        return 2, 1 + _length_bytes(payload, 1)
+    if size < 2:
+        raise OpusError("code 3 without its frame count")
+    count = payload[1] & 0x3F
+    if not 1 <= count <= MAX_FRAMES:
+        raise OpusError("code 3 with an impossible frame count")
+    position = 2
+    if payload[1] & 0x40:
+        while True:
+            if position >= size:
+                raise OpusError("padding runs past the packet")
+            position += 1
+            if payload[position - 1] != 255:
+                break
+    if payload[1] & 0x80:
+        for _ in range(count - 1):
+            position += _length_bytes(payload, position)
+    return count, position
+
+
+def _length_bytes(payload: bytes, position: int) -> int:
+    """Return how many bytes the frame length at `position` takes (RFC 6716 §3.2.1)."""
+    if position >= len(payload):
+        raise OpusError("a frame length is missing")
+    return 1 if payload[position] < 252 else 2
+
+
+def _has_lbrr(payload: bytes, first: int, frame_samples: int, stereo: bool) -> bool:
+    """Read the LBRR flag of the first frame: after one VAD bit per 20 ms (RFC 6716 §4.2.3).
+
+    The flags are coded with probability one half, so they are the plain top bits of the first byte.
+    """
+    if first >= len(payload):
+        return False
+    silk_frames = max(1, frame_samples // FRAME_SAMPLES)
+    flags = payload[first]
+    if flags >> (7 - silk_frames) & 1:
+        return True
+    return stereo and bool(flags >> (6 - 2 * silk_frames) & 1)
+
+
+def library_path() -> str:
+    """Find libopus: the one in the PyAV wheel (its name carries a build hash), else the system's."""
+    spec = importlib.util.find_spec("av")
+    if spec is not None and spec.submodule_search_locations:
+        beside = Path(next(iter(spec.submodule_search_locations))).parent / "av.libs"
+        for found in sorted(beside.glob("libopus*.so*")):
+            return str(found)
+    return "libopus.so.0"
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    """Load libopus once and declare the functions used."""
+    library = ctypes.CDLL(library_path())
+    pointer, i32, u8s = ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "opus_encoder_create": (pointer, [i32, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]),
+        "opus_encode": (i32, [pointer, pointer, ctypes.c_int, pointer, i32]),
+        "opus_encoder_destroy": (None, [pointer]),
+        "opus_decoder_create": (pointer, [i32, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]),
+        "opus_decode": (i32, [pointer, u8s, i32, pointer, ctypes.c_int, ctypes.c_int]),
+        "opus_decoder_destroy": (None, [pointer]),
+        "opus_strerror": (u8s, [ctypes.c_int]),
+        # Variadic: only the fixed arguments are declared, the last is passed as a ctypes object.
+        "opus_encoder_ctl": (ctypes.c_int, [pointer, ctypes.c_int]),
+        "opus_decoder_ctl": (ctypes.c_int, [pointer, ctypes.c_int]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _check(result: int, what: str) -> int:
+    """Turn a negative libopus return code into an OpusError."""
+    if result < 0:
+        raise OpusError(f"libopus, {what}: {_library().opus_strerror(result).decode()}")
+    return int(result)
+
+
+def _create(function: Callable[..., int | None], *arguments: int) -> int:
+    """Create a coder and check the error that comes back beside it."""
+    error = ctypes.c_int(0)
+    state = function(*arguments, ctypes.byref(error))
+    _check(error.value, "create")
+    if not state:
+        raise OpusError("libopus, create: out of memory")
+    return state
+
+
+class OpusEncoder:
+    """Encode 20 ms mono frames at a constant bit rate: every payload of a class has one size.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(
+        self, bitrate: int = CLEAN_BITRATE, complexity: int = 5, fec: bool = False, loss: int = 0
+    ) -> None:
+        library = _library()
+        self._state: int | None = None
+        self._encode = library.opus_encode
+        self._ctl = library.opus_encoder_ctl
+        self._destroy = library.opus_encoder_destroy
+        self._state = _create(library.opus_encoder_create, SAMPLE_RATE, 1, _APPLICATION_VOIP)
+        self._output = ctypes.create_string_buffer(MAX_PAYLOAD_BYTES)
+        self._set(_SET_VBR, 0)
+        # Silence must not show in packet sizes or packet times: no discontinuous transmission.
+        self._set(_SET_DTX, 0)
+        self._set(_SET_SIGNAL, _SIGNAL_VOICE)
+        self._set(_SET_MAX_BANDWIDTH, _BANDWIDTH_WIDE)
+        self._set(_SET_COMPLEXITY, complexity)
+        self.set_bitrate(bitrate)
+        self.set_fec(fec)
+        self.set_loss(loss)
+
+    def _set(self, request: int, value: int) -> None:
+        _check(self._ctl(self._state, request, ctypes.c_int(value)), "set")
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """Change the bit rate, in bit/s; the payload size follows: bitrate / 400 bytes."""
+        if not 6_000 <= bitrate <= 510_000:
+            raise OpusError("an Opus bit rate is 6 to 510 kb/s")
+        self._set(_SET_BITRATE, bitrate)
+        self._payload_bytes = bitrate // 400
+
+    def set_fec(self, on: bool) -> None:
+        """Switch in-band FEC (LBRR) on; it appears when `set_loss` says more than 0."""
+        self._set(_SET_INBAND_FEC, int(on))
+
+    def set_loss(self, percent: int) -> None:
+        """Tell the encoder the expected loss in percent: drives how much FEC it adds."""
+        self._set(_SET_PACKET_LOSS_PERC, max(0, min(100, percent)))
+
+    @property
+    def payload_bytes(self) -> int:
+        """Size of every payload at the present bit rate."""
+        return self._payload_bytes
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Delay the encoder adds beyond the frame itself, in samples at 48 kHz."""
+        value = ctypes.c_int(0)
+        _check(self._ctl(self._state, _GET_LOOKAHEAD, ctypes.byref(value)), "get")
+        return value.value
+
+    def encode(self, pcm: bytes) -> bytes:
+        """Encode 960 samples of s16le and return one Opus packet of `payload_bytes` bytes."""
+        if len(pcm) != FRAME_SAMPLES * 2:
+            raise OpusError("a frame to encode has 960 samples")
+        size = self._encode(self._state, pcm, FRAME_SAMPLES, self._output, self._payload_bytes)
+        return ctypes.string_at(self._output, _check(size, "encode"))
+
+    def close(self) -> None:
+        """Free the encoder; idempotent."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._destroy(state)
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is not None:
+            self.close()
+
+
+class OpusDecoder:
+    """Decode to mono int16 at 48 kHz, recover the frame before from FEC, or conceal.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(self) -> None:
+        library = _library()
+        self._state: int | None = None
+        self._decode = library.opus_decode
+        self._ctl = library.opus_decoder_ctl
+        self._destroy = library.opus_decoder_destroy
+        self._state = _create(library.opus_decoder_create, SAMPLE_RATE, 1)
+        self._pcm = np.zeros(MAX_PACKET_SAMPLES, dtype=np.int16)
+        self._address = self._pcm.ctypes.data
+
+    def decode(self, payload: bytes | None, fec: bool = False) -> Samples:
+        """Decode a packet; with `fec`, the 20 ms before it; without a payload, conceal 20 ms.
+
+        Raises:
+            OpusError: not an Opus packet; the decoder stays usable.
+        """
+        if payload is None:
+            return self.conceal(FRAME_SAMPLES)
+        info = parse_packet(payload)
+        if fec:
+            return self.recover(payload, info.frame_samples)
+        return self._run(payload, MAX_PACKET_SAMPLES, 0)
+
+    def recover(self, payload: bytes, samples: int) -> Samples:
+        """Decode the last `samples` before this packet from the FEC inside it (RFC 6716 §4.2.4)."""
+        parse_packet(payload)
+        return self._run(payload, _whole(samples), 1)
+
+    def conceal(self, samples: int) -> Samples:
+        """Continue the sound for `samples` (a multiple of 120, up to 5760) without a packet."""
+        return self._run(None, _whole(samples), 0)
+
+    def _run(self, payload: bytes | None, samples: int, fec: int) -> Samples:
+        size = 0 if payload is None else len(payload)
+        count = _check(self._decode(self._state, payload, size, self._address, samples, fec), "decode")
+        return self._pcm[:count].copy()
+
+    def reset(self) -> None:
+        """Forget the past, as for a new sender."""
+        _check(self._ctl(self._state, _RESET_STATE), "reset")
+
+    def close(self) -> None:
+        """Free the decoder; idempotent."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._destroy(state)
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is not None:
+            self.close()
+
+
+def _whole(samples: int) -> int:
+    """Check a length that libopus can conceal: whole 2.5 ms, at most 120 ms."""
+    if samples % 120 or not 120 <= samples <= MAX_PACKET_SAMPLES:
+        raise OpusError("concealment comes in whole 2.5 ms up to 120 ms")
+    return samples
+
+
+def fuzz_one(data: bytes) -> None:
+    """Hand any bytes to parser and decoder; OpusError is the only accepted outcome beside success."""
+    decoder = OpusDecoder()
+    try:
+        info = parse_packet(data)
+        if not 0 < info.samples <= MAX_PACKET_SAMPLES:
+            raise AssertionError("the parser let an impossible length through")
+    except OpusError:
+        pass
+    for fec in (False, True):
+        try:
+            decoded = decoder.decode(data, fec)
+        except OpusError:
+            continue
+        if not 0 < len(decoded) <= MAX_PACKET_SAMPLES:
+            raise AssertionError("the decoder gave an impossible length")
+    decoder.conceal(FRAME_SAMPLES)

@@ -1,0 +1,434 @@
+"""Adaptive playout: RTP packets go in as they come, 10 ms of sound come out at each pull.
+
+`push` may be called from another thread than `pull`: it only appends to a bounded queue, and everything
+else happens in `pull`. Time is the sound card's: the number of samples pulled. The one rule: every pull
+gives exactly 480 samples, whatever came or did not come.
+
+The position is held as one number, the offset: card time of a sample minus its RTP timestamp. Too large
+an offset is squeezed away, too small a one stretched, period by period (stretch.py); the wanted offset is
+the estimator's (jitter.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from voicemeet_edge.voice import stretch
+from voicemeet_edge.voice.comfort import ComfortNoise
+from voicemeet_edge.voice.jitter import FRAME, MS, DelayEstimator, Frame, FrameStore
+from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet
+from voicemeet_edge.voice.packet import RtpAudio
+from voicemeet_edge.voice.red import RedBlock, RedError, unpack
+
+Samples = npt.NDArray[np.int16]
+
+PERIOD = 480  # samples, 10 ms; what the sound card takes at a time
+INBOX_PACKETS = 64  # packets between two pulls, 1.28 s of sound; a stalled card loses the oldest
+GUARD_S = 0.004  # s; a packet closer than this before a pull counts as the next pull's: clocks drift
+START_OFFSET = 20 * MS  # samples above the first packet's lateness; the estimator corrects it soon
+SLACK = 12 * MS  # samples above the target that are left alone: every squeeze is a small harm
+URGENT = 60 * MS  # samples from the target beyond which any period is taken, similar or not
+JUMP = 200 * MS  # samples above the target at which sound is skipped instead of squeezed
+MIN_SIMILARITY = 0.85  # below, taking a period out or in would be heard
+CHANGE_PAUSE = 6  # pulls, 60 ms, between two changes of tempo
+STALL_S = 0.060  # s between two pulls after which the card is taken to have stood still
+LATE_RUN = 8  # packets in a row that came too late: the path got longer, follow at once
+FAR = 48_000  # samples, 1 s; a packet this far ahead of the clock is a jump of the timestamps
+FAR_RUN = 3  # such packets in a row before the jump is believed
+FADE_AFTER = 100 * MS  # samples of concealment before comfort noise takes over
+SOFT_JOIN = 5 * MS  # samples of cross-fade where sound comes back over concealment
+DTX_BYTES = 2  # an Opus packet this short says: silence until the next (RFC 7587 §3.1.3)
+HISTORY = 1_024  # sequence numbers remembered, 20 s, to tell a duplicate
+
+
+@dataclass(slots=True)
+class PlayoutStats:
+    """How often each decision was taken; samples are at 48 kHz."""
+
+    received: int = 0
+    duplicate: int = 0
+    late: int = 0
+    broken: int = 0
+    overflow: int = 0
+    decoded: int = 0
+    from_copy: int = 0
+    from_fec: int = 0
+    concealed_frames: int = 0
+    concealed_samples: int = 0
+    comfort_samples: int = 0
+    dtx_samples: int = 0
+    held_samples: int = 0
+    squeezed: int = 0
+    squeezed_samples: int = 0
+    stretched: int = 0
+    stretched_samples: int = 0
+    skipped_samples: int = 0
+    resyncs: int = 0
+    pulled_samples: int = 0
+    offset_samples: int = 0
+    """Present playout offset above the earliest packet of the window: the delay we add."""
+    target_samples: int = 0
+    """The same for the wanted offset."""
+
+
+class Playout:
+    """One receiving stream, from RTP packets to the loudspeaker's periods."""
+
+    def __init__(self) -> None:
+        self.stats = PlayoutStats()
+        self._inbox: deque[tuple[RtpAudio, float]] = deque(maxlen=INBOX_PACKETS)
+        self._decoder = OpusDecoder()
+        self._store = FrameStore()
+        self._delay = DelayEstimator()
+        self._comfort = ComfortNoise()
+        self._buffer: Samples = np.zeros(0, dtype=np.int16)
+        self._soft = 0  # samples at the buffer's end that are concealment and may be replaced
+        self._next = 0  # unwrapped timestamp that follows the buffer
+        self._played = 0  # card time, in samples
+        self._last_pull: float | None = None
+        self._ssrc: int | None = None
+        self._former_ssrc: int | None = None
+        self._newest = 0  # unwrapped timestamp of the newest packet
+        self._started = False
+        self._sequences: dict[int, None] = {}
+        self._late_run = 0
+        self._far_run = 0
+        self._concealed = 0  # samples concealed in a row
+        self._dtx = False
+        self._pause = 0
+
+    # --- from the network -----------------------------------------------------------------------
+
+    def push(self, packet: RtpAudio, now: float) -> None:
+        """Take a packet in; `now` is the monotonic time in seconds. Never blocks, never raises."""
+        if len(self._inbox) == INBOX_PACKETS:
+            self.stats.overflow += 1
+        self._inbox.append((packet, min(packet.arrival, now)))
+
+    def _drain(self, now: float, stalled: bool) -> None:
+        for _ in range(INBOX_PACKETS):
+            if not self._inbox:
+                return
+            packet, arrival = self._inbox.popleft()
+            self.stats.received += 1
+            guard = 0 if arrival <= now - GUARD_S else PERIOD
+            self._accept(packet, self._played + guard, measured=not stalled)
+
+    def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
+        if packet.ssrc != self._ssrc:
+            if packet.ssrc == self._former_ssrc and self._store:
+                self.stats.late += 1  # a straggler of the sender that started afresh
+                return
+            self._new_sender(packet)
+        timestamp = self._newest + _signed32(packet.timestamp - self._newest)
+        if self._is_duplicate(packet.sequence, timestamp):
+            self.stats.duplicate += 1
+            return
+        if self._started and self._is_far(timestamp, card_time):
+            return
+        try:
+            blocks = unpack(packet.payload) if packet.red else [RedBlock(0, 0, packet.payload)]
+        except RedError:
+            self.stats.broken += 1
+            return
+        self._newest = max(self._newest, timestamp)
+        for block in reversed(blocks):
+            self._take(block, timestamp - block.offset, card_time, measured)
+
+    def _take(self, block: RedBlock, timestamp: int, card_time: int, measured: bool) -> None:
+        """Put one frame into the store and note when it could first be played."""
+        copy = block.offset != 0
+        if not block.payload:
+            return  # browsers send empty copies when they have none
+        try:
+            info = parse_packet(block.payload)
+        except OpusError:
+            self.stats.broken += 1
+            return
+        lateness = card_time - timestamp
+        if measured:
+            self._delay.measure(timestamp, lateness)
+            if info.has_fec and not copy:
+                self._delay.measure(timestamp - info.samples, lateness + info.samples)
+        if not self._started:
+            self._start(timestamp, lateness)
+        elif timestamp + info.samples <= self._next - self._soft:
+            if not copy:
+                self.stats.late += 1
+                self._follow_late(lateness)
+            return
+        elif not copy:
+            self._late_run = 0
+        self._store.put(Frame(timestamp, info.samples, block.payload, info.has_fec, copy))
+
+    def _is_duplicate(self, sequence: int, timestamp: int) -> bool:
+        """Tell a packet seen before; the timestamp is in the key because the sequence wraps."""
+        key = timestamp << 16 | sequence & 0xFFFF
+        if key in self._sequences:
+            return True
+        self._sequences[key] = None
+        if len(self._sequences) > HISTORY:
+            del self._sequences[next(iter(self._sequences))]
+        return False
+
+    def _is_far(self, timestamp: int, card_time: int) -> bool:
+        """Drop packets far from the clock, unless several agree: then the sender's clock jumped."""
+        distance = self._offset - (card_time - timestamp)
+        if abs(distance) < FAR:
+            self._far_run = 0
+            return False
+        self._far_run += 1
+        if self._far_run < FAR_RUN:
+            self.stats.late += 1
+            return True
+        self._far_run = 0
+        self._newest = timestamp
+        self._resync()
+        return False
+
+    def _follow_late(self, lateness: int) -> None:
+        """Follow a path that got longer for good: every packet of a run came too late."""
+        self._late_run += 1
+        if self._late_run < LATE_RUN:
+            return
+        self._late_run = 0
+        self._delay.rebase()
+        self._move_to(lateness + START_OFFSET)
+        self.stats.resyncs += 1
+
+    def _new_sender(self, packet: RtpAudio) -> None:
+        if self._ssrc is not None:
+            self._resync()
+            self._sequences.clear()
+        self._former_ssrc, self._ssrc = self._ssrc, packet.ssrc
+        self._newest = packet.timestamp
+
+    def _resync(self) -> None:
+        """Start again at the next packet; what is in the buffer still plays."""
+        self.stats.resyncs += 1
+        self._store.clear()
+        self._delay.reset()
+        self._decoder.reset()
+        self._started = False
+
+    # --- the clock ------------------------------------------------------------------------------
+
+    @property
+    def _offset(self) -> int:
+        """Card time of the next sample to be heard minus its timestamp."""
+        return self._played - (self._next - len(self._buffer))
+
+    def _start(self, timestamp: int, lateness: int) -> None:
+        self._started = True
+        self._move_to(lateness + START_OFFSET, timestamp)
+
+    def _move_to(self, offset: int, floor: int | None = None) -> None:
+        """Let the buffer be followed by whatever gives this offset, in whole 2.5 ms."""
+        wanted = self._played + len(self._buffer) - offset
+        if floor is not None:
+            wanted = floor - (floor - wanted) // 120 * 120
+        else:
+            wanted = self._next - (self._next - wanted) // 120 * 120
+        self._next = wanted
+        self._soft = 0
+
+    def pull(self, now: float) -> Samples:
+        """Return the next 480 samples; call it each time the sound card takes 10 ms."""
+        stalled = self._last_pull is not None and now - self._last_pull > STALL_S
+        if stalled and self._last_pull is not None:
+            # The card stood still while the sender spoke on: that time is gone, let it be skipped.
+            self._played += min(int((now - self._last_pull) * 48_000), 60 * FAR) // PERIOD * PERIOD
+            self._delay.rebase()
+        self._last_pull = now
+        self._drain(now, stalled)
+        if self._started:
+            self._rejoin()
+            self._adapt()
+        # Each round adds at least 2.5 ms, or consumes a frame of a bounded store.
+        for _ in range(200):
+            if len(self._buffer) >= PERIOD:
+                break
+            self._produce()
+        out = self._buffer[:PERIOD]
+        if len(out) < PERIOD:
+            out = np.concatenate((out, np.zeros(PERIOD - len(out), dtype=np.int16)))
+        self._buffer = self._buffer[PERIOD:]
+        self._soft = min(self._soft, len(self._buffer))
+        self._played += PERIOD
+        self._report()
+        return out
+
+    def _report(self) -> None:
+        stats, base, target = self.stats, self._delay.base, self._delay.target
+        stats.pulled_samples += PERIOD
+        if base is not None and target is not None:
+            stats.offset_samples = self._offset - base
+            stats.target_samples = target - base
+
+    # --- what to play ---------------------------------------------------------------------------
+
+    def _produce(self) -> None:
+        """Add sound to the buffer: decode, recover, or conceal."""
+        if not self._started:
+            self._append(self._comfort.make(PERIOD) if self._ssrc is not None else _silence())
+            self._next += PERIOD
+            return
+        self._store.forget_before(self._next - self._soft)
+        frame = self._store.covering(self._next)
+        if frame is not None:
+            self._play(frame)
+            return
+        later = self._store.after(self._next)
+        gap = later.timestamp - self._next if later is not None else FRAME
+        if later is not None and later.has_fec and gap == later.samples and self._recover(later):
+            return
+        self._conceal(gap, lost=later is not None)
+
+    def _play(self, frame: Frame) -> None:
+        """Decode a frame and join it to the buffer at its place in time."""
+        try:
+            sound = self._decoder.decode(frame.payload)
+        except OpusError:
+            self.stats.broken += 1
+            self._store.forget_before(frame.timestamp + frame.samples)
+            self._conceal(FRAME, lost=True)
+            return
+        self.stats.decoded += 1
+        self.stats.from_copy += frame.copy
+        self._dtx = len(frame.payload) <= DTX_BYTES
+        if not self._dtx:
+            self._comfort.learn(sound)
+        self._place(sound, frame.timestamp)
+        self._store.forget_before(self._next)
+
+    def _recover(self, later: Frame) -> bool:
+        """Decode the frame before `later` from the FEC inside it."""
+        try:
+            sound = self._decoder.recover(later.payload, later.samples)
+        except OpusError:
+            return False
+        self.stats.from_fec += 1
+        self._place(sound, self._next)
+        return True
+
+    def _place(self, sound: Samples, timestamp: int) -> None:
+        """Append sound that starts at `timestamp`; its past part replaces concealment, or is cut."""
+        overlap = min(max(self._next - timestamp, 0), len(sound))
+        soft = min(overlap, self._soft)
+        sound = sound[overlap - soft :]
+        if soft:
+            fade = min(SOFT_JOIN, soft)
+            start = len(self._buffer) - soft
+            joined = stretch.cross_fade(self._buffer[start : start + fade], sound[:fade])
+            self._buffer = np.concatenate((self._buffer[:start], joined, sound[fade:]))
+        else:
+            self._buffer = np.concatenate((self._buffer, sound))
+        self._next += len(sound) - soft
+        self._soft = 0
+        self._concealed = 0
+
+    def _rejoin(self) -> None:
+        """A frame came for the concealment that is not heard yet: put the real sound there."""
+        if not self._soft:
+            return
+        frame = self._store.covering(self._next - self._soft)
+        if frame is not None and frame.timestamp + frame.samples >= self._next:
+            self._play(frame)
+
+    def _conceal(self, gap: int, lost: bool) -> None:
+        """Fill up to a frame of the gap, and use the moment to move the delay unheard."""
+        short = self._shortfall()
+        count = max(120, min(gap, FRAME) // 120 * 120)
+        if self._dtx:
+            self.stats.dtx_samples += count
+        elif self._concealed < FADE_AFTER:
+            self.stats.concealed_frames += 1
+        held = 0
+        if short >= 5 * MS and not self._dtx and self._concealed < FADE_AFTER:
+            # Too little delay: let concealment pass without time passing for the stream.
+            count = PERIOD
+            held = PERIOD
+            self.stats.held_samples += held
+        if not self._dtx:
+            self.stats.concealed_samples += count
+        self._append(self._filler(count))
+        self._next += count - held
+        self._soft = 0 if held or lost else count
+        self._concealed += count
+
+    def _filler(self, count: int) -> Samples:
+        """Continue the sound by the decoder's own concealment, then by comfort noise."""
+        if self._concealed < FADE_AFTER or self._dtx:
+            return self._decoder.conceal(count)
+        noise = self._comfort.make(count)
+        self.stats.comfort_samples += count
+        if self._concealed < FADE_AFTER + FRAME:
+            return stretch.cross_fade(self._decoder.conceal(count), noise)
+        return noise
+
+    def _append(self, sound: Samples) -> None:
+        self._buffer = np.concatenate((self._buffer, sound))
+
+    # --- delay ----------------------------------------------------------------------------------
+
+    def _shortfall(self) -> int:
+        """Samples by which the offset is below the target; negative when above."""
+        target = self._delay.target
+        return 0 if target is None else target - self._offset
+
+    def _adapt(self) -> None:
+        """Move the offset towards the target by one period of the waveform, when it can be unheard."""
+        short = self._shortfall()
+        if short < -JUMP:
+            self._skip(-short)
+            return
+        self._pause -= 1
+        if self._pause > 0 or self._concealed or -SLACK <= short <= 0:
+            return
+        self._decode_ahead()
+        longest = stretch.MAX_PERIOD if short > 0 else min(stretch.MAX_PERIOD, -short)
+        hard = len(self._buffer) - self._soft
+        period = stretch.find_period(self._buffer[:hard], longest)
+        if period is None or (period.similarity < MIN_SIMILARITY and abs(short) < URGENT):
+            return
+        if short > 0:
+            self._buffer = stretch.stretch(self._buffer, period.samples)
+            self.stats.stretched += 1
+            self.stats.stretched_samples += period.samples
+        else:
+            self._buffer = stretch.squeeze(self._buffer, period.samples)
+            self.stats.squeezed += 1
+            self.stats.squeezed_samples += period.samples
+        self._pause = CHANGE_PAUSE
+
+    def _decode_ahead(self) -> None:
+        """Decode frames that are here in order until the search of a period sees enough."""
+        while len(self._buffer) < stretch.NEEDED:
+            frame = self._store.covering(self._next)
+            if frame is None or self._soft:
+                return
+            before = len(self._buffer)
+            self._play(frame)
+            if len(self._buffer) <= before or len(self._buffer) > MAX_PACKET_SAMPLES:
+                return
+
+    def _skip(self, surplus: int) -> None:
+        """Far too much delay: drop sound at once, joined by a cross-fade."""
+        self._store.forget_before(self._next + surplus)
+        self.stats.skipped_samples += surplus
+        self._next += surplus // 120 * 120
+        self._soft = 0
+        self._pause = CHANGE_PAUSE
+
+
+def _signed32(difference: int) -> int:
+    """Read a difference of two 32-bit timestamps as a signed number (RFC 3550 §5.1: they wrap)."""
+    return (difference + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+
+
+def _silence() -> Samples:
+    return np.zeros(PERIOD, dtype=np.int16)

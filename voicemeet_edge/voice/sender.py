@@ -1,0 +1,142 @@
+"""What is sent under which loss: bit rate, in-band FEC and redundancy, from the peer's loss reports.
+
+Two classes of packet size and no more, so that sizes tell nothing: clean, and loss. The one rule: a plan
+changes only with the network, never with what is said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from voicemeet_edge.voice.opus import OpusEncoder
+from voicemeet_edge.voice.red import HEADER_BYTES, RedPacker
+
+# Around each payload: IPv4 20, UDP 8, RTP 12, one header extension 8, AES-GCM tag 16 = 64 bytes, 25.6 kb/s.
+CLEAN_BYTES = 112  # bytes a packet; 70.4 kb/s on the wire, under the 72 of the clean budget
+LOSS_BYTES = 180  # bytes a packet; 97.6 kb/s on the wire, under the 100 of the budget under loss
+REPORTS = 30  # loss reports kept, about 30 s of RTCP at its usual second
+ENTER_MEAN = 0.004  # of the last ENTER_REPORTS; two lost packets in ten seconds
+ENTER_REPORTS = 10
+ENTER_AT_ONCE = 0.03  # in one report; two lost packets in one second
+LEAVE_MEAN = 0.001  # of all reports kept; below it redundancy is not worth its bits
+HEAVY = 0.11  # loss from which copies two packets deep beat in-band FEC (bench/playout.py)
+HEAVY_LEAVE = 0.08  # below it back to in-band FEC
+BURST_DISPERSION = 2.2  # variance by mean of the packets lost per report; 1 for random, 4 for bursts of 4
+BURST_MEAN = 0.015  # loss below which the dispersion says nothing
+BURST_REPORTS = 6  # reports before bursts are believed
+PACKETS_PER_REPORT = 50  # packets of 20 ms in about one second
+MAX_FEC_PERCENT = 25  # %; beyond it libopus starves the frame itself
+
+
+@dataclass(frozen=True, slots=True)
+class SendPlan:
+    """How to send from now on."""
+
+    packet_bytes: int
+    """Size of every RTP payload while the plan lasts."""
+    fec_percent: int
+    """Loss the encoder is told; 0 switches in-band FEC off."""
+    distances: tuple[int, ...] = ()
+    """Which earlier frames ride along (RFC 2198), in frames back."""
+
+    def frame_bytes(self, red: bool) -> int:
+        """Size of one Opus frame, when wrapped in RED or not."""
+        if not red:
+            return self.packet_bytes
+        copies = len(self.distances)
+        return (self.packet_bytes - 1 - HEADER_BYTES * copies) // (copies + 1)
+
+
+CLEAN = SendPlan(CLEAN_BYTES, 0)
+
+
+class LossPolicy:
+    """Turn loss reports into plans."""
+
+    def __init__(self, red: bool) -> None:
+        self._red = red
+        self._reports: deque[float] = deque(maxlen=REPORTS)
+        self.plan = CLEAN
+
+    def report(self, fraction: float) -> SendPlan:
+        """Take one RTCP report's loss, 0 to 1, and return the plan that follows."""
+        self._reports.append(min(max(fraction, 0.0), 1.0))
+        self.plan = self._decide()
+        return self.plan
+
+    def _mean(self, count: int) -> float:
+        """Mean of the last `count` reports; those not yet there count as clean."""
+        return sum(list(self._reports)[-count:]) / count
+
+    def _decide(self) -> SendPlan:
+        reports = self._reports
+        enter = reports[-1] >= ENTER_AT_ONCE or self._mean(ENTER_REPORTS) >= ENTER_MEAN
+        stay = self.plan is not CLEAN and sum(reports) / len(reports) > LEAVE_MEAN
+        if not enter and not stay:
+            return CLEAN
+        recent = list(reports)[-ENTER_REPORTS:]
+        loss = sum(recent) / len(recent)
+        if self._red and self._bursty():
+            return SendPlan(LOSS_BYTES, 0, (1, 3))
+        heavy = HEAVY_LEAVE if self.plan.distances else HEAVY
+        if self._red and loss >= heavy:
+            return SendPlan(LOSS_BYTES, 0, (1, 2))
+        return SendPlan(LOSS_BYTES, max(1, min(MAX_FEC_PERCENT, round(loss * 100))))
+
+    def _bursty(self) -> bool:
+        """Tell bursts from single losses by how unevenly the reports count (index of dispersion)."""
+        lost = [fraction * PACKETS_PER_REPORT for fraction in self._reports]
+        if len(lost) < BURST_REPORTS:
+            return False
+        mean = sum(lost) / len(lost)
+        if mean < BURST_MEAN * PACKETS_PER_REPORT:
+            return False
+        variance = sum((count - mean) ** 2 for count in lost) / (len(lost) - 1)
+        return variance / mean > BURST_DISPERSION
+
+
+class VoiceSender:
+    """From 20 ms of sound to one RTP payload, by the present plan."""
+
+    def __init__(self, *, complexity: int = 5, red_payload_type: int | None = None) -> None:
+        """Prepare to send.
+
+        Args:
+            complexity: 0 to 10, the encoder's; 5 fits a Raspberry Pi.
+            red_payload_type: Opus' own payload type when audio/red was negotiated, else None. Then
+                every payload is RED, also where no copy rides along, so one payload type serves.
+        """
+        self._encoder = OpusEncoder(complexity=complexity)
+        self._packer = None if red_payload_type is None else RedPacker(red_payload_type)
+        self._policy = LossPolicy(red=self._packer is not None)
+        self._plan: SendPlan | None = None
+        self._apply(CLEAN)
+
+    @property
+    def plan(self) -> SendPlan:
+        """The plan in force."""
+        return self._policy.plan
+
+    def report_loss(self, fraction: float) -> None:
+        """Take the loss of one RTCP receiver report, 0 to 1; call it once for each report."""
+        self._policy.report(fraction)
+
+    def encode(self, pcm: bytes, timestamp: int) -> bytes:
+        """Encode 960 samples of s16le; returns the RTP payload, `plan.packet_bytes` long."""
+        if self._policy.plan is not self._plan:
+            self._apply(self._policy.plan)
+        frame = self._encoder.encode(pcm)
+        return frame if self._packer is None else self._packer.pack(frame, timestamp)
+
+    def _apply(self, plan: SendPlan) -> None:
+        former, self._plan = self._plan, plan
+        self._encoder.set_bitrate(plan.frame_bytes(self._packer is not None) * 400)
+        self._encoder.set_fec(plan.fec_percent > 0)
+        self._encoder.set_loss(plan.fec_percent)
+        if self._packer is not None and (former is None or former.distances != plan.distances):
+            self._packer.set_distances(plan.distances)
+
+    def close(self) -> None:
+        """Free the encoder."""
+        self._encoder.close()

@@ -1,0 +1,90 @@
+"""Change tempo without changing pitch: take out or put in one period of the waveform (WSOLA).
+
+The one rule: the first and the last sample stay what they were, so the result joins on both sides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.int16]
+
+DECIMATION = 6  # 48 to 8 kHz; a period is found coarse there, then refined
+MIN_PERIOD = 120  # samples, 2.5 ms: 400 Hz, the highest voice
+MAX_PERIOD = 720  # samples, 15 ms: 67 Hz, the lowest voice
+OVERLAP = 480  # samples, 10 ms; template of the search and length of the cross-fade
+NEEDED = MAX_PERIOD + OVERLAP  # samples that a change needs to see
+QUIET_RMS = 60.0  # of 32768, about -55 dBFS; below, any cut is inaudible
+
+_FADE_IN = np.linspace(0.0, 1.0, OVERLAP, endpoint=False, dtype=np.float32)
+_FADE_OUT = (1.0 - _FADE_IN).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """How far the waveform may be shifted onto itself."""
+
+    samples: int
+    similarity: float
+    """Normalised correlation at that shift, -1 to 1; 1 for silence."""
+
+
+def find_period(sound: Samples, longest: int = MAX_PERIOD) -> Period | None:
+    """Find the shift of MIN_PERIOD to `longest` samples at which the sound repeats best.
+
+    Returns None when the sound is too short for the search.
+    """
+    longest = min(longest, MAX_PERIOD, len(sound) - OVERLAP)
+    longest -= longest % DECIMATION
+    if longest < MIN_PERIOD:
+        return None
+    window = sound[: longest + OVERLAP].astype(np.float32)
+    if float(np.dot(window, window)) < QUIET_RMS**2 * len(window):
+        return Period(longest, 1.0)
+    coarse = window.reshape(-1, DECIMATION).mean(axis=1)
+    template = OVERLAP // DECIMATION
+    first = MIN_PERIOD // DECIMATION
+    correlation = np.correlate(coarse[first:], coarse[:template], mode="valid")
+    energy = np.concatenate(([0.0], np.cumsum(coarse * coarse, dtype=np.float64)))
+    energies = energy[first + template :] - energy[first:-template]
+    score = correlation / np.sqrt(np.maximum(energies, 1.0))
+    best = (int(np.argmax(score)) + first) * DECIMATION
+    return _refine(window, best, longest)
+
+
+def _refine(window: npt.NDArray[np.float32], coarse: int, longest: int) -> Period:
+    """Look at the full rate around a coarse period."""
+    low = max(MIN_PERIOD, coarse - DECIMATION)
+    high = min(longest, coarse + DECIMATION)
+    template = window[:OVERLAP]
+    correlation = np.correlate(window[low : high + OVERLAP], template, mode="valid")
+    index = int(np.argmax(correlation))
+    shifted = window[low + index : low + index + OVERLAP]
+    norm = float(np.sqrt(np.dot(template, template) * np.dot(shifted, shifted)))
+    return Period(low + index, float(correlation[index]) / norm if norm > 0 else 1.0)
+
+
+def cross_fade(old: Samples, new: Samples) -> Samples:
+    """Blend from `old` into `new`, two stretches of the same length."""
+    count = len(old)
+    if count == OVERLAP:
+        mixed = old * _FADE_OUT + new * _FADE_IN
+    else:
+        fade = np.arange(count, dtype=np.float32) / max(count, 1)
+        mixed = old * (1.0 - fade) + new * fade
+    return np.rint(mixed).astype(np.int16)
+
+
+def squeeze(sound: Samples, period: int) -> Samples:
+    """Return the sound with one period less."""
+    blended = cross_fade(sound[:OVERLAP], sound[period : period + OVERLAP])
+    return np.concatenate((blended, sound[period + OVERLAP :]))
+
+
+def stretch(sound: Samples, period: int) -> Samples:
+    """Return the sound with one period more."""
+    blended = cross_fade(sound[period : period + OVERLAP], sound[:OVERLAP])
+    return np.concatenate((sound[:period], blended, sound[OVERLAP:]))
