@@ -1,0 +1,115 @@
+"""One thread that waits for edges on all watched lines and hands each to its handler.
+
+One rule: after `remove` returns, the handler of that request is not running and will not run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+
+from gpiod import EdgeEvent
+
+from voicemeet_edge.panel.gpiod_api import LineRequest
+
+logger = logging.getLogger(__name__)
+
+MAX_EVENTS_PER_READ = 16  # events; the kernel's own buffer for one line
+WAIT_LIMIT_MS = 5000  # ms; a wake-up through the eventfd comes at once, this only bounds a lost one
+JOIN_LIMIT_S = 2.0  # seconds; the thread never does more than one ioctl between two looks at `_stopping`
+
+Handler = Callable[[EdgeEvent], None]
+
+
+class EdgeReader:
+    """Read edge events in a thread of its own; starts with the first request, ends with `close`."""
+
+    def __init__(self) -> None:
+        # Re-entrant, since a handler may remove its own request.
+        self._lock = threading.RLock()
+        self._watched: dict[int, tuple[LineRequest, Handler]] = {}
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def add(self, request: LineRequest, handler: Handler) -> None:
+        """Call `handler` in the reader's thread for every edge of this request."""
+        with self._lock:
+            if self._stopping:
+                raise RuntimeError("the edge reader is closed")
+            self._watched[request.fileno()] = (request, handler)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="gpio-edges", daemon=True)
+                self._thread.start()
+        self._wake()
+
+    def remove(self, request: LineRequest) -> None:
+        """Stop reading this request; idempotent."""
+        with self._lock:
+            self._watched = {fd: pair for fd, pair in self._watched.items() if pair[0] is not request}
+        self._wake()
+
+    def close(self) -> None:
+        """End the thread; idempotent."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            self._watched.clear()
+            thread = self._thread
+        self._wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(JOIN_LIMIT_S)
+            if thread.is_alive():
+                # The thread still polls the descriptor: leaking it beats closing it under the thread.
+                logger.warning("The GPIO edge thread did not end in time")
+                return
+        os.close(self._wake_fd)
+
+    def _wake(self) -> None:
+        try:
+            os.eventfd_write(self._wake_fd, 1)
+        except OSError:  # closed meanwhile, or full: then a wake-up is waiting already
+            pass
+
+    def _run(self) -> None:
+        while True:
+            poller = select.poll()
+            poller.register(self._wake_fd, select.POLLIN)
+            with self._lock:
+                if self._stopping:
+                    return
+                for fd in self._watched:
+                    poller.register(fd, select.POLLIN)
+            for fd, what in poller.poll(WAIT_LIMIT_MS):
+                if fd == self._wake_fd:
+                    os.eventfd_read(fd)
+                else:
+                    self._serve(fd, what)
+
+    def _serve(self, fd: int, what: int) -> None:
+        """Read and deliver what waits on one descriptor, unless it was removed meanwhile."""
+        with self._lock:
+            pair = self._watched.get(fd)
+            if pair is None:
+                return
+            request, handler = pair
+            try:
+                # Asked again under the lock: the number may belong to a newer request by now, and a read
+                # with nothing to read would block for ever.
+                events = request.read_edge_events(MAX_EVENTS_PER_READ) if request.wait_edge_events(0) else []
+            except Exception as error:  # a released request raises its own kind, a lost chip OSError
+                logger.warning("A GPIO line can no longer be read: %s", type(error).__name__)
+                del self._watched[fd]
+                return
+            if not events and what & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
+                logger.warning("A GPIO line is gone")
+                del self._watched[fd]
+            for event in events:
+                try:
+                    handler(event)
+                except Exception:  # the top of this thread: one bad handler must not end the others
+                    logger.exception("A GPIO edge handler failed")

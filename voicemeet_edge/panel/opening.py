@@ -1,0 +1,97 @@
+"""Open the panel the settings name; the only place that knows every kind there is.
+
+One rule: the pin factory is named, never guessed, and one that cannot work says why in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import assert_never
+
+from gpiozero.exc import GPIOZeroError, PinInvalidPin, PinMultiplePins
+from gpiozero.pins import Factory
+
+from voicemeet_edge.call.signs import Lamp
+from voicemeet_edge.errors import SettingsError, WorldError
+from voicemeet_edge.panel.buttons import GpioPanel
+from voicemeet_edge.panel.gpiod_factory import GpiodFactory
+from voicemeet_edge.panel.interface import ButtonEvent, Panel
+from voicemeet_edge.panel.queue import ButtonQueue
+from voicemeet_edge.panel.terminal import TerminalPanel
+from voicemeet_edge.settings import PanelSettings
+
+
+class NoPanel:
+    """No buttons and no lamp."""
+
+    def __init__(self) -> None:
+        self._queue = ButtonQueue()
+
+    def events(self) -> AsyncIterator[ButtonEvent]:
+        """Yield nothing until the panel is closed."""
+        return self._queue.events()
+
+    def show(self, lamp: Lamp) -> None:
+        """Show nothing."""
+
+    async def close(self) -> None:
+        """End `events`; idempotent."""
+        self._queue.close()
+
+
+def open_panel(settings: PanelSettings, *, on_quit: Callable[[], None] | None = None) -> Panel:
+    """Open the panel on the running loop.
+
+    Args:
+        settings: which factory and which lines.
+        on_quit: called when a person ends the program at the panel (key q); SIGTERM to ourselves,
+            which every app ends cleanly on, when left out.
+
+    Raises:
+        SettingsError: a line does not exist, or the factory is not installed.
+        WorldError: a line is in use, or there is no GPIO or terminal.
+    """
+    if settings.factory == "none":
+        return NoPanel()
+    if settings.factory == "terminal":
+        return TerminalPanel(sys.stdin.fileno(), on_quit or _terminate)
+    try:
+        return GpioPanel(settings, make_factory(settings))
+    except (PinInvalidPin, PinMultiplePins) as error:
+        lines = f"{settings.call_line}, {settings.report_line}, {settings.lamp_line}"
+        raise SettingsError("settings", "panel.*_line", lines, f"lines that exist: {error}") from error
+    except GPIOZeroError as error:
+        raise WorldError(f"the panel cannot be opened: {error}", code="panel_unusable") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise WorldError(f"the panel cannot be opened: {reason}", code="panel_unusable") from error
+
+
+def make_factory(settings: PanelSettings) -> Factory:
+    """Make the gpiozero pin factory of that name."""
+    match settings.factory:
+        case "gpiod":
+            return GpiodFactory()
+        case "lgpio":
+            try:
+                from gpiozero.pins.lgpio import LGPIOFactory
+            except ImportError as error:
+                expected = 'the package "lgpio" to be installed, or "gpiod"'
+                raise SettingsError("settings", "panel.factory", '"lgpio"', expected) from error
+            return LGPIOFactory()
+        case "mock":
+            from gpiozero.pins.mock import MockFactory, MockPWMPin
+
+            return MockFactory(pin_class=MockPWMPin)
+        case "terminal" | "none":
+            raise ValueError(f"{settings.factory} has no pins")
+        case _:
+            assert_never(settings.factory)
+
+
+def _terminate() -> None:
+    # From the loop, not from within a reader's callback: handlers may stop the loop.
+    asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)

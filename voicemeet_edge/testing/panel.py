@@ -1,0 +1,73 @@
+"""A panel without hardware or terminal: tests press its buttons and look at its lamp.
+
+One rule: it keeps the contract of panel/interface.py to the letter, closing included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import final
+
+from typing_extensions import override
+
+from voicemeet_edge.call.signs import Lamp
+from voicemeet_edge.panel.interface import ButtonEvent, Panel
+from voicemeet_edge.panel.queue import ButtonQueue
+
+MAX_REMEMBERED_LAMPS = 10_000  # shows; a soak test of thousands of calls must not grow without end
+
+
+@final
+class FakePanel(Panel):
+    """Buttons to press from code, and a list of all the lamp showed."""
+
+    def __init__(self) -> None:
+        self._queue = ButtonQueue()
+        self._waiters: list[tuple[Lamp, asyncio.Future[None]]] = []
+        self.shown: list[Lamp] = []
+        self.closed = False
+
+    @property
+    def lamp(self) -> Lamp:
+        """What the lamp shows now."""
+        return self.shown[-1] if self.shown and not self.closed else Lamp.OFF
+
+    def press(self, event: ButtonEvent = ButtonEvent.CALL_PRESSED) -> None:
+        """Do what a person does; on the loop."""
+        self._queue.put(event)
+
+    async def wait_for(self, lamp: Lamp, *, timeout_s: float = 30.0) -> None:
+        """Wait until the lamp shows this, however shortly; at once when it does already."""
+        if self.lamp is lamp:
+            return
+        waiter = lamp, asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter[1]
+        finally:
+            self._waiters.remove(waiter)
+
+    @override
+    def events(self) -> AsyncIterator[ButtonEvent]:
+        return self._queue.events()
+
+    @override
+    def show(self, lamp: Lamp) -> None:
+        if self.closed:
+            return
+        del self.shown[: len(self.shown) - MAX_REMEMBERED_LAMPS + 1]
+        self.shown.append(lamp)
+        self._wake(lamp)
+
+    @override
+    async def close(self) -> None:
+        self.closed = True
+        self._queue.close()
+        self._wake(Lamp.OFF)
+
+    def _wake(self, lamp: Lamp) -> None:
+        for wanted, future in self._waiters:
+            if wanted is lamp and not future.done():
+                future.set_result(None)
