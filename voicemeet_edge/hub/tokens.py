@@ -1,0 +1,222 @@
+"""The hub's JWTs (HS256): apikey, device, call and wait tokens; the one rule: each opens one door.
+
+A device token asks the verbs for a match, a call JWT joins one call's topic, a wait token reads one
+ticket's topic, and the apikey alone joins nothing private. Times are unix seconds, given by the caller.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import secrets as random_secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import jwt
+
+from ..backend.verbs import CALL_ID_PATTERN, MAX_TOKEN_LENGTH, TICKET_PATTERN, Slot
+from ..secret import Secret
+from .authorizer import Claims, TokenError, TokenFault
+from .refusal import RefusedError, bad_token
+from .secrets import HubSecrets
+
+APIKEY_EXPIRES_AT = 4_102_444_800  # unix s: 2100-01-01; a fixed value, so the key is the same at each start
+WAIT_TOKEN_TTL_S = 600.0  # s; a longer search gets a fresh one with every poll
+MAX_CACHED_TOKENS = 20_000  # device tokens already verified, about 8 MB
+JTI_BYTES = 12  # bytes: 96 random bits, so a hash of it cannot be guessed backwards
+
+_REALTIME_ROLES = ("anon", "authenticated")  # a device token has neither: it opens no topic
+_DECODE_OPTIONS = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
+
+
+@dataclass(frozen=True, slots=True)
+class CallClaims:
+    """What a call JWT says: one slot of one call, which may last `until`."""
+
+    call_id: str
+    slot: Slot
+    until: float
+    expires_at: float
+
+
+class Tokens:
+    """Makes and reads all tokens of this hub."""
+
+    def __init__(self, secrets: HubSecrets, *, call_ttl_s: float, device_ttl_s: float) -> None:
+        self._key = secrets.jwt.reveal().encode()
+        self._salt = secrets.salt.reveal().encode()
+        self._call_ttl_s = call_ttl_s
+        self._device_ttl_s = device_ttl_s
+        self._devices: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self.apikey = Secret(self._encode({"iss": "voicemeet", "role": "anon", "exp": APIKEY_EXPIRES_AT}))
+        self._apikey_bytes = self.apikey.reveal().encode()
+
+    @property
+    def call_ttl_s(self) -> float:
+        """Life of a call JWT in seconds."""
+        return self._call_ttl_s
+
+    @property
+    def device_ttl_s(self) -> float:
+        """Life of a device token in seconds."""
+        return self._device_ttl_s
+
+    def is_apikey(self, text: str) -> bool:
+        """Say whether this is the hub's apikey."""
+        return hmac.compare_digest(text.encode("utf-8", "replace"), self._apikey_bytes)
+
+    def make_device(self, now: float) -> tuple[Secret, str]:
+        """Return a new device token and its hash."""
+        jti = random_secrets.token_hex(JTI_BYTES)
+        token = self._encode({"role": "device", "exp": int(now + self._device_ttl_s), "jti": jti})
+        return Secret(token), self._hash("device", jti)
+
+    def read_device(self, token: str, now: float, grace_s: float = 0.0) -> str:
+        """Return the hash of a device token; RefusedError 401 when it is not a good one."""
+        known = self._devices.get(token)
+        if known is None:
+            claims = self._decode(token)
+            jti = claims.get("jti")
+            if claims.get("role") != "device" or not isinstance(jti, str):
+                raise bad_token()
+            known = self._devices[token] = (self._hash("device", jti), _expiry(claims))
+            if len(self._devices) > MAX_CACHED_TOKENS:
+                self._devices.popitem(last=False)
+        device, expires_at = known
+        if expires_at + grace_s <= now:
+            raise bad_token()
+        return device
+
+    def make_call(self, call_id: str, slot: Slot, until: float, now: float) -> Secret:
+        """Return a call JWT; `until` (when the call must be over) travels along, so a restart keeps it."""
+        return Secret(
+            self._encode(
+                {
+                    "role": "anon",
+                    "exp": int(now + self._call_ttl_s),
+                    "call_id": call_id,
+                    "slot": slot,
+                    "until": int(until),
+                    "jti": random_secrets.token_hex(JTI_BYTES),
+                }
+            )
+        )
+
+    def read_call(self, token: str, now: float, grace_s: float = 0.0) -> CallClaims:
+        """Return what a call JWT says; RefusedError 401 when it is not a good one."""
+        claims = self._decode(token)
+        call_id, slot, until = claims.get("call_id"), claims.get("slot"), claims.get("until")
+        expires_at = _expiry(claims)
+        if not isinstance(call_id, str) or not CALL_ID_PATTERN.match(call_id) or slot not in ("a", "b"):
+            raise bad_token()
+        if not isinstance(until, int) or expires_at + grace_s <= now:
+            raise bad_token()
+        return CallClaims(call_id, slot, float(until), expires_at)
+
+    def make_wait(self, ticket: str, now: float) -> Secret:
+        """Return a token that may listen on `wait:<ticket>`."""
+        jti = random_secrets.token_hex(JTI_BYTES)
+        claims = {"role": "anon", "exp": int(now + WAIT_TOKEN_TTL_S), "ticket": ticket, "jti": jti}
+        return Secret(self._encode(claims))
+
+    def receipt(self, call_id: str, slot: Slot) -> str:
+        """Return the receipt of a report: the same for the same call and slot, telling neither."""
+        digits = self._hash("receipt", f"{call_id} {slot}")[:16].upper()
+        return f"{digits[:4]}-{digits[4:8]}-{digits[8:12]}-{digits[12:]}"
+
+    def claims(self, token: str) -> dict[str, object]:
+        """Return the claims of any token of ours, expired or not; TokenError otherwise."""
+        if not token or len(token) > MAX_TOKEN_LENGTH:
+            raise TokenError(TokenFault.MALFORMED)
+        try:
+            claims = jwt.decode(token, self._key, algorithms=["HS256"], options=_DECODE_OPTIONS)  # type: ignore[arg-type]
+        except jwt.InvalidSignatureError:
+            raise TokenError(TokenFault.SIGNATURE) from None
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            # PyJWT lets a few plain errors through for very odd headers.
+            raise TokenError(TokenFault.MALFORMED) from None
+        return cast("dict[str, object]", claims)
+
+    def _hash(self, purpose: str, text: str) -> str:
+        return hmac.digest(self._salt, f"{purpose} {text}".encode(), "sha256").hex()[:32]
+
+    def _encode(self, claims: dict[str, object]) -> str:
+        return jwt.encode(claims, self._key, algorithm="HS256")
+
+    def _decode(self, token: str) -> dict[str, object]:
+        try:
+            return self.claims(token)
+        except TokenError:
+            raise bad_token() from None
+
+
+class HubAuthorizer:
+    """Realtime's Authorizer on the hub's tokens."""
+
+    def __init__(self, tokens: Tokens, *, allow_public: bool, unix: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._allow_public = allow_public
+        self._unix = unix
+
+    def apikey_claims(self, key: str) -> Claims:
+        """Return what the apikey allows (nothing private); TokenError for any other text."""
+        claims = self.token_claims(key)
+        # As hosted: a call's JWT can not stand in for the project's key.
+        if claims.call_id is not None or claims.ticket is not None:
+            raise TokenError(TokenFault.CLAIMS)
+        return claims
+
+    def token_claims(self, token: str) -> Claims:
+        """Return what an access token allows; TokenError when it does not hold."""
+        raw = self._tokens.claims(token)
+        role, call_id, slot, ticket = (raw.get(name) for name in ("role", "call_id", "slot", "ticket"))
+        try:
+            expires_at = _expiry(raw)
+        except RefusedError:
+            raise TokenError(TokenFault.CLAIMS) from None
+        if role not in _REALTIME_ROLES:
+            raise TokenError(TokenFault.CLAIMS)
+        now = self._unix()
+        if expires_at <= now:
+            raise TokenError(TokenFault.EXPIRED, now - expires_at)
+        jti = raw.get("jti")
+        return Claims(
+            role=str(role),
+            exp=expires_at,
+            call_id=call_id if isinstance(call_id, str) and slot in ("a", "b") else None,
+            slot=str(slot) if slot in ("a", "b") else None,
+            ticket=ticket if isinstance(ticket, str) and TICKET_PATTERN.match(ticket) else None,
+            jti=jti if isinstance(jti, str) else "",
+        )
+
+    def may_read(self, claims: Claims, topic: str, private: bool) -> bool:
+        """Let a call JWT into its call's topic and a wait token into its ticket's, nobody else."""
+        if not private:
+            return self._allow_public
+        if claims.ticket is not None and topic == f"wait:{claims.ticket}":
+            return True
+        return self._is_own_call(claims, topic)
+
+    def may_write(self, claims: Claims, topic: str, private: bool) -> bool:
+        """Let a call JWT speak on its call's topic; `wait:` topics are the hub's alone."""
+        if not private:
+            return self._allow_public
+        return self._is_own_call(claims, topic)
+
+    @staticmethod
+    def _is_own_call(claims: Claims, topic: str) -> bool:
+        return claims.call_id is not None and topic == f"call:{claims.call_id}"
+
+
+def _expiry(claims: dict[str, object]) -> float:
+    expires_at = claims.get("exp")
+    if (
+        isinstance(expires_at, bool)
+        or not isinstance(expires_at, int | float)
+        or not math.isfinite(expires_at)
+    ):
+        raise bad_token()
+    return float(expires_at)
