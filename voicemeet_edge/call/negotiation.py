@@ -143,7 +143,7 @@ class Negotiation:
         self.attempt = 0
         self._words = words
         self._seq = 0
-        self._peer_present = False
+        self.peer_present = False
         self._repeat_due = False  # we (re)joined: what we said before may be lost
         self._reveal_due = False
         self._offer: Offer | None = None  # ours, of the current attempt
@@ -235,7 +235,7 @@ class Negotiation:
         return []
 
     def _on_hello(self, hello: Hello) -> list[Command]:
-        self._peer_present = True
+        self.peer_present = True
         step = WordsStep.NOTHING
         if self._words is not None:
             try:
@@ -329,7 +329,7 @@ class Negotiation:
     # -- what goes out -----------------------------------------------------------------------
 
     def _offer_if_possible(self) -> list[Command]:
-        ready = self._offer is not None and self.accepted and self._peer_present
+        ready = self._offer is not None and self.accepted and self.peer_present
         if not ready or self._answered or self._offer_sent or self._offer is None:
             return []
         self._offer_sent = True

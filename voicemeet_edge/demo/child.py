@@ -1,0 +1,138 @@
+"""A device whose buttons are lines on standard input and whose signs are JSON lines on standard output.
+
+One rule: it is the real device. Only the panel is a pipe, so that the demo, the benches and the system
+tests can press buttons in another process. `python -m voicemeet_edge.demo.child SETTINGS.toml`
+
+In:  call · hold · report · stats · quit
+Out: {"event": "state", "state": "talking", "at": 12.3, …}, one object a line; `at` is monotonic seconds,
+     one clock for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from voicemeet_edge.app import Device
+from voicemeet_edge.build import sound_card
+from voicemeet_edge.call.signs import Lamp
+from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.panel.queue import ButtonQueue
+from voicemeet_edge.settings import Settings
+import logging
+
+_BUTTONS = {
+    "call": ButtonEvent.CALL_PRESSED,
+    "hold": ButtonEvent.CALL_HELD,
+    "report": ButtonEvent.REPORT_PRESSED,
+}
+
+
+class PipePanel:
+    """Buttons from lines; the lamp is told by the device's observer."""
+
+    def __init__(self) -> None:
+        self._queue = ButtonQueue()
+
+    def press(self, button: ButtonEvent) -> None:
+        """Press a button."""
+        self._queue.put(button)
+
+    def events(self) -> AsyncIterator[ButtonEvent]:
+        """Yield the presses."""
+        return self._queue.events()
+
+    def show(self, lamp: Lamp) -> None:
+        """Nothing to light here."""
+
+    async def close(self) -> None:
+        """End `events`; idempotent."""
+        self._queue.close()
+
+
+def tell(event: str, facts: Mapping[str, object]) -> None:
+    """Write one event; a parent that is gone ends us."""
+    line = json.dumps({"event": event, "at": time.monotonic(), **facts}, default=str)
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def census(device: Device) -> dict[str, object]:
+    """What this process holds, for the tests that look for growth."""
+    gc.collect()
+    memory = dict(
+        line.split(":", 1) for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if ":" in line
+    )
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "rss_kb": int(memory["Rss"].split()[0]),
+        "anonymous_kb": int(memory["Anonymous"].split()[0]),
+        "cpu_s": time.process_time(),
+        "engine": asdict(device.engine_stats()),
+        "media": device.media_stats(),
+    }
+
+
+async def _listen(panel: PipePanel, device: Device, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=4096)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        while line := await reader.readline():
+            word = line.decode(errors="replace").strip()
+            if word in _BUTTONS:
+                tell("pressed", {"button": word})
+                panel.press(_BUTTONS[word])
+            elif word == "stats":
+                tell("stats", census(device))
+            elif word == "quit":
+                break
+    finally:
+        transport.close()
+        stop.set()
+
+
+async def serve(settings: Settings) -> None:
+    """Run the device until told to quit, or until the parent is gone."""
+    stop = asyncio.Event()
+    panel = PipePanel()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    device = Device(settings, panel, sound_card(settings), observe=tell)
+    running = asyncio.create_task(device.run())
+    listening = asyncio.create_task(_listen(panel, device, stop))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for task in (running, listening, stopping):
+        task.cancel()
+    await asyncio.gather(listening, stopping, return_exceptions=True)
+    try:
+        await running
+    except asyncio.CancelledError:
+        pass
+
+
+def main() -> None:
+    """Run it with the settings file named on the command line."""
+    settings = Settings.load(sys.argv[1])
+    logging.basicConfig(level=settings.log.level.upper(), stream=sys.stderr)
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()
