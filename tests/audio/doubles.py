@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
-from voicemeet_edge.audio.codec import OpusCodec
 from voicemeet_edge.audio.engine import EngineEvent, VoiceEngine, VoiceOptions
-from voicemeet_edge.audio.mixer import Frame
 from voicemeet_edge.testing.sound import VirtualCard
-from voicemeet_edge.voice.opus import OpusDecoder
 from voicemeet_edge.voice.packet import RtpAudio
 
 
@@ -32,34 +26,6 @@ class Wire:
         self.packets.append(packet)
         if self.to is not None and not self.cut:
             self.to.receive(packet)
-
-
-class PlainPlayout:
-    """Decodes in order, nothing else."""
-
-    def __init__(self) -> None:
-        self._decoder = OpusDecoder()
-        self._queue: deque[Frame] = deque(maxlen=20)
-        self.decoded = 0
-
-    @property
-    def stats(self) -> PlainPlayout:
-        return self
-
-    def push(self, packet: RtpAudio, now: float) -> None:
-        samples = self._decoder.decode(packet.payload)
-        self._queue.extend((samples[:480].copy(), samples[480:].copy()))
-
-    def pull(self, now: float) -> Frame:
-        if not self._queue:
-            return np.zeros(480, np.int16)
-        self.decoded += 1
-        return self._queue.popleft()
-
-
-class PlainCodec(OpusCodec):
-    def playout(self) -> PlainPlayout:
-        return PlainPlayout()
 
 
 class Events(list[EngineEvent]):
@@ -94,11 +60,9 @@ async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
 
 def engine(card: VirtualCard, events: Events, options: VoiceOptions | None = None) -> VoiceEngine:
     """Return an engine without echo canceller at full volume, unless told otherwise."""
-    options = options or VoiceOptions(volume_percent=100.0, echo="off")
     return VoiceEngine(
         card,
-        options,
-        codec=PlainCodec(options),
+        options or VoiceOptions(volume_percent=100.0, echo="off"),
         loop=asyncio.get_running_loop(),
         on_event=events,
     )

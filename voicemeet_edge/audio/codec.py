@@ -1,17 +1,18 @@
 """What the engine needs of a codec, and the real one; the only place that joins audio/ to voice/.
 
-One rule: encoders live in the capture thread and playouts in the playback thread, each alone.
+One rule: an encoder lives in the capture thread alone; a playout is pushed to by the loop and pulled by
+the playback thread, and has to bear that.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, Protocol
+from typing import Protocol
 
 from voicemeet_edge.audio.events import VoiceOptions
 from voicemeet_edge.audio.mixer import Frame
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
+from voicemeet_edge.voice.playout import Playout, PlayoutStats
 
 FRAME_SAMPLES = 960  # 20 ms: two periods make one Opus frame
 
@@ -32,15 +33,13 @@ class Encoder(Protocol):
 class PlayoutBuffer(Protocol):
     """Turns received packets into a steady stream of periods."""
 
+    stats: PlayoutStats
+
     def push(self, packet: RtpAudio, now: float) -> None:
-        """Take a packet."""
+        """Take a packet; from the loop."""
 
     def pull(self, now: float) -> Frame:
-        """Return the next 10 ms."""
-
-    @property
-    def stats(self) -> Any:
-        """Its counters; `decoded` among them."""
+        """Return the next 10 ms; from the playback thread."""
 
 
 class Codec(Protocol):
@@ -50,7 +49,7 @@ class Codec(Protocol):
         """Called in the capture thread."""
 
     def playout(self) -> PlayoutBuffer:
-        """Called in the playback thread."""
+        """Called on the loop, when the call starts."""
 
 
 class OpusCodec:
@@ -59,6 +58,8 @@ class OpusCodec:
     def __init__(self, options: VoiceOptions) -> None:
         self._bitrate = options.bitrate or CLEAN_BITRATE
         self._complexity = options.complexity
+        # The first one loads libopus, 16 ms that the first call shall not wait for.
+        Playout()
 
     def encoder(self) -> Encoder:
         """Return an encoder with FEC on; it appears in the packets once loss is reported."""
@@ -66,6 +67,4 @@ class OpusCodec:
 
     def playout(self) -> PlayoutBuffer:
         """Return an empty playout."""
-        module = importlib.import_module("voicemeet_edge.voice.playout")
-        made: PlayoutBuffer = module.Playout()
-        return made
+        return Playout()

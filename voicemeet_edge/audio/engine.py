@@ -140,8 +140,8 @@ class VoiceEngine:
         if line is None:
             return
         now = time.monotonic()
-        silence_s, line.last_arrival = now - line.last_arrival, now
-        line.receive(packet)
+        silence_s = now - line.last_arrival
+        line.receive(packet, now)
         if line.silent:
             line.silent = False
             self._loop.call_soon(self._on_event, PathBack(silence_s))
@@ -204,8 +204,7 @@ class VoiceEngine:
             frames_sent=stats.frames_sent + line.uplink.sent,
             frames_dropped=stats.frames_dropped + line.uplink.dropped,
             packets_received=stats.packets_received + line.received,
-            packets_dropped=stats.packets_dropped + line.dropped,
-            playout=line.playout.stats if line.playout is not None else stats.playout,
+            playout=line.playout.stats,
         )
 
     async def close(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from voicemeet_edge.errors import SoundError
+from voicemeet_edge.voice.playout import PlayoutStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,7 @@ class EngineStats:
     frames_dropped: int = 0
     """Encoded frames thrown away because the loop stood still."""
     packets_received: int = 0
-    packets_dropped: int = 0
-    """Received packets thrown away because the playback thread stood still."""
     reference_gaps: int = 0
     reference_slips: int = 0
-    playout: Any = None
-    """`voice.playout.PlayoutStats`, or None before the first call."""
+    playout: PlayoutStats | None = None
+    """None before the first call."""

@@ -86,7 +86,7 @@ class PlaybackSide:
     def _step(self, stream: PlaybackStream | PacedSilence) -> None:
         now = time.monotonic()
         line = self.line
-        speech = line.pull(now) if line is not None else None
+        speech = line.playout.pull(now) if line is not None else None
         frame = self._mixer.mix(speech, self._tones.next_frame(), self.gain)
         self._reference.put(frame)
         pcm = frame.tobytes()
@@ -101,7 +101,7 @@ class PlaybackSide:
     def _watch(self, line: Line, now: float) -> None:
         """Notice the first sound of the peer, and a path that went dead."""
         stalled, self._last_step = now - self._last_step, now
-        if not line.heard and line.playout is not None and line.playout.stats.decoded > 0:
+        if not line.heard and line.playout.stats.decoded > 0:
             line.heard = True
             self._emit(FirstAudioPlayed(time.monotonic()))
         if stalled > STALL_S:

@@ -1,0 +1,226 @@
+"""A real sound card through ALSA: blocking streams of 10 ms periods on top of pyalsaaudio.
+
+One rule: a card is opened by stable name (`plughw:CARD=…`), never by number, and every way pyalsaaudio
+has to say that something is wrong (negative returns, ALSAAudioError with nothing but a text, a state)
+becomes XrunError, DeviceLostError or SoundFatalError here. Streams are opened non-blocking and waited for
+with a limit, so that a driver that stopped delivering is a lost device and not a hanging thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import alsaaudio
+
+from voicemeet_edge.audio.card import (
+    PERIOD_BYTES,
+    PERIOD_SAMPLES,
+    SAMPLE_RATE,
+    CaptureStream,
+    PlaybackStream,
+    SoundCard,
+)
+from voicemeet_edge.errors import DeviceLostError, SoundError, SoundFatalError, XrunError
+
+logger = logging.getLogger(__name__)
+
+PERIODS = 4  # of 10 ms: what USB cards and a Pi with other work hold without running dry
+STUCK_S = 2.0  # s without a period from an open card; a machine that stands still for a second is no loss
+POLL_MS = 100  # ms; some plugins miss a wake-up, so look again by ourselves
+SPIN_S = 0.002  # s; shorter than a period, long enough not to burn a core at real-time priority
+CLOSE_S = 1.0  # s; closing a vanished USB card may hang in the driver, and is left to a thread then
+EPIPE = -32  # what pyalsaaudio returns for an xrun, in both directions
+LOST_STATES = (alsaaudio.PCM_STATE_DISCONNECTED, alsaaudio.PCM_STATE_SUSPENDED)
+
+FATAL_TEXTS = ("Invalid argument", "Operation not permitted", "Permission denied")
+"""strerror texts that waiting does not mend; anything else is taken for a lost device (no errno comes)."""
+
+OpenPcm = Callable[..., Any]
+
+
+def _to_sound_error(error: alsaaudio.ALSAAudioError, doing: str) -> SoundError:
+    """Map pyalsaaudio's one exception, which has only a text, to ours."""
+    text = str(error)
+    if any(fatal in text for fatal in FATAL_TEXTS):
+        return SoundFatalError(f"{doing}: {text}")
+    return DeviceLostError(f"{doing}: {text}")
+
+
+def _open(open_pcm: OpenPcm, device: str, kind: int) -> Any:
+    """Open and check what ALSA really gave: it changes rate and period silently."""
+    doing = "open the microphone" if kind == alsaaudio.PCM_CAPTURE else "open the loudspeaker"
+    try:
+        pcm = open_pcm(
+            type=kind,
+            mode=alsaaudio.PCM_NONBLOCK,
+            rate=SAMPLE_RATE,
+            channels=1,
+            format=alsaaudio.PCM_FORMAT_S16_LE,
+            periodsize=PERIOD_SAMPLES,
+            periods=PERIODS,
+            device=device,
+        )
+    except alsaaudio.ALSAAudioError as error:
+        raise _to_sound_error(error, doing) from error
+    info = pcm.info()
+    given = (info["rate"], info["channels"], info["period_size"])
+    if given != (SAMPLE_RATE, 1, PERIOD_SAMPLES):
+        _close(pcm)
+        raise SoundFatalError(f"{doing}: the card gives {given}, not 48 kHz mono in 10 ms periods")
+    return pcm
+
+
+def _close(pcm: Any) -> None:
+    """Drop what was not heard and close, in a thread of its own when the driver hangs. Never raises."""
+
+    def close() -> None:
+        for action in (pcm.drop, pcm.close):  # close() alone would wait until everything is played
+            try:
+                action()
+            except alsaaudio.ALSAAudioError as error:
+                logger.debug("closing a card that is gone: %s", error)
+
+    closer = threading.Thread(target=close, name="sound-close", daemon=True)
+    closer.start()
+    closer.join(CLOSE_S)
+    if closer.is_alive():
+        logger.warning("the sound driver does not close its stream; it is left behind")
+
+
+class _Stream:
+    """What both directions share: waiting with a limit, and telling errors apart."""
+
+    def __init__(self, pcm: Any) -> None:
+        self._pcm: Any | None = pcm
+        self._poll = select.poll()
+        for descriptor, mask in pcm.polldescriptors():
+            self._poll.register(descriptor, mask)
+
+    @property
+    def _open_pcm(self) -> Any:
+        if self._pcm is None:
+            raise DeviceLostError("the stream is closed")
+        return self._pcm
+
+    def _wait(self, since: float, doing: str) -> None:
+        """Wait for the card to be ready, or a little; raise when it has been silent for too long."""
+        pcm = self._open_pcm
+        try:
+            if pcm.state() in LOST_STATES:
+                raise DeviceLostError(f"{doing}: the card was unplugged or suspended")
+            events = pcm.polldescriptors_revents(self._poll.poll(POLL_MS))
+        except alsaaudio.ALSAAudioError as error:
+            raise _to_sound_error(error, doing) from error
+        if time.monotonic() - since > STUCK_S:
+            raise DeviceLostError(f"{doing}: the card stopped")
+        if not events & (select.POLLIN | select.POLLOUT):
+            # An error the next read or write will name, or a plugin's false alarm: never spin on it.
+            time.sleep(SPIN_S)
+
+    def close(self) -> None:
+        """Free the card; idempotent, never raises."""
+        pcm, self._pcm = self._pcm, None
+        if pcm is not None:
+            _close(pcm)
+
+
+class AlsaCapture(_Stream, CaptureStream):
+    """An open microphone."""
+
+    def __init__(self, pcm: Any) -> None:
+        super().__init__(pcm)
+        self._pending = bytearray()
+
+    def read(self) -> bytes:
+        """Return the next period; see `CaptureStream.read`."""
+        doing = "read the microphone"
+        since = time.monotonic()
+        while len(self._pending) < PERIOD_BYTES:
+            try:
+                count, data = self._open_pcm.read()
+            except alsaaudio.ALSAAudioError as error:
+                raise _to_sound_error(error, doing) from error
+            if count == EPIPE:
+                self._pending.clear()
+                raise XrunError("the microphone's buffer ran over")
+            if count < 0:
+                raise DeviceLostError(f"{doing}: error {count}")
+            if count == 0:
+                self._wait(since, doing)
+            else:
+                self._pending += data
+        period = bytes(self._pending[:PERIOD_BYTES])
+        del self._pending[:PERIOD_BYTES]
+        return period
+
+
+class AlsaPlayback(_Stream, PlaybackStream):
+    """An open loudspeaker."""
+
+    def __init__(self, pcm: Any) -> None:
+        super().__init__(pcm)
+        self._buffer_samples = int(pcm.info()["buffer_size"])
+        self._silence = bytes(2 * (self._buffer_samples - PERIOD_SAMPLES))
+        self._fill()
+
+    def _fill(self) -> None:
+        """Start with silence: ALSA plays from the first write on, and one period would run dry at once."""
+        try:
+            self._open_pcm.write(self._silence)
+        except alsaaudio.ALSAAudioError as error:
+            raise _to_sound_error(error, "start the loudspeaker") from error
+
+    def write(self, pcm: bytes) -> None:
+        """Write one period; see `PlaybackStream.write`."""
+        doing = "write to the loudspeaker"
+        since = time.monotonic()
+        rest = pcm
+        while rest:
+            try:
+                count = self._open_pcm.write(rest)
+            except alsaaudio.ALSAAudioError as error:
+                raise _to_sound_error(error, doing) from error
+            if count == EPIPE:
+                self._fill()
+                raise XrunError("the loudspeaker ran dry")
+            if count < 0:
+                raise DeviceLostError(f"{doing}: error {count}")
+            if count == 0:
+                self._wait(since, doing)
+            rest = rest[count * 2 :]
+
+    def delay_samples(self) -> int:
+        """Samples not yet heard: pyalsaaudio has no delay(), so what is not free in the buffer."""
+        try:
+            free = int(self._open_pcm.avail())
+        except (alsaaudio.ALSAAudioError, DeviceLostError):
+            return 0
+        return max(self._buffer_samples - free, 0) if free >= 0 else 0
+
+
+class AlsaCard(SoundCard):
+    """A microphone and a loudspeaker by ALSA name, such as `plughw:CARD=Device`.
+
+    Args:
+        capture: name of the microphone.
+        playback: name of the loudspeaker.
+        open_pcm: pyalsaaudio's PCM class; tests of its failures put another in its place.
+    """
+
+    def __init__(self, capture: str, playback: str, *, open_pcm: OpenPcm = alsaaudio.PCM) -> None:
+        self.capture = capture
+        self.playback = playback
+        self._open = open_pcm
+
+    def open_capture(self) -> AlsaCapture:
+        """Open the microphone."""
+        return AlsaCapture(_open(self._open, self.capture, alsaaudio.PCM_CAPTURE))
+
+    def open_playback(self) -> AlsaPlayback:
+        """Open the loudspeaker."""
+        return AlsaPlayback(_open(self._open, self.playback, alsaaudio.PCM_PLAYBACK))
