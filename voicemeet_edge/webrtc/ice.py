@@ -153,7 +153,11 @@ class IceConnection(aioice.Connection):
         self._local_candidates += self._gathering.result()
         await self._publish()
         if not self._published:
-            raise self.relay_error or MediaError("no usable network address", code="no_network")
+            if self.relay_error is not None and (
+                self.options.policy is IcePolicy.RELAY or self.relay_error.code != "no_relay"
+            ):
+                raise self.relay_error
+            raise MediaError("no usable network address", code="no_network")
         self._local_candidates_end = True
 
     async def _gather(self) -> list[Candidate]:

@@ -1,0 +1,76 @@
+"""How long a call takes to connect over a path that loses packets: `python -m bench.setup_time [--runs N]`.
+
+Two real peers in two network namespaces, a seeded relay between them; signaling is instant, so the time is
+ICE and DTLS alone, from the first look for addresses to both ends encrypted. Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+
+from voicemeet_edge.testing.network import Impairment, ImpairedNetwork, unavailable
+from voicemeet_edge.webrtc.options import Connected, PeerEvent, PeerOptions
+from voicemeet_edge.webrtc.peer import Peer
+
+PATHS = {
+    "clean": Impairment(),
+    "20 ms": Impairment(delay_s=0.02),
+    "20 ms, 10 % loss": Impairment(delay_s=0.02, loss=0.10),
+    "20 ms, 20 % loss": Impairment(delay_s=0.02, loss=0.20),
+    "20 ms, bursts of 4, 5 %": Impairment(delay_s=0.02, loss=0.05, burst=4),
+    "100 ms, 10 % loss": Impairment(delay_s=0.1, loss=0.10),
+}
+LIMIT_S = 30.0  # seconds for one set-up
+
+
+async def once(network: ImpairedNetwork) -> float:
+    """Connect once and return the seconds it took, infinity when it did not."""
+    events: asyncio.Queue[PeerEvent] = asyncio.Queue()
+    peers = [Peer(PeerOptions(), on_rtp=lambda _: None, on_event=events.put_nowait) for _ in range(2)]
+    began = time.monotonic()
+    try:
+        with network.inside("a"):
+            offer = await peers[0].create_offer()
+        with network.inside("b"):
+            answer = await peers[1].create_answer(offer)
+        await peers[0].accept_answer(answer)
+        async with asyncio.timeout(LIMIT_S):
+            both = [await events.get() for _ in peers]
+        took = time.monotonic() - began
+        return took if all(isinstance(event, Connected) for event in both) else float("inf")
+    except TimeoutError:
+        return float("inf")
+    finally:
+        for peer in peers:
+            await peer.close()
+
+
+async def measure(runs: int, seed: int) -> None:
+    """Print one line per path."""
+    print(f"{'path, one way':26} {'p50 ms':>8} {'p95 ms':>8} {'max ms':>8} {'failed':>7}")
+    for name, impairment in PATHS.items():
+        with ImpairedNetwork(("a", "b"), impairment, seed=seed) as network:
+            times = sorted([await once(network) for _ in range(runs)])
+        p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
+        failed = times.count(float("inf"))
+        print(
+            f"{name:26} {statistics.median(times) * 1000:8.0f} {p95 * 1000:8.0f} {times[-1] * 1000:8.0f} {failed:7}"
+        )
+
+
+def main() -> None:
+    """Parse, check, measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20, help="set-ups per path")
+    parser.add_argument("--seed", type=int, default=1, help="of the relay's losses")
+    options = parser.parse_args()
+    if reason := unavailable():
+        parser.exit(69, f"{reason}\n")  # EX_UNAVAILABLE
+    asyncio.run(measure(options.runs, options.seed))
+
+
+if __name__ == "__main__":
+    main()

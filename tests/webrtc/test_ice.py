@@ -1,0 +1,130 @@
+"""Which sockets exist, what is told of them, and who may talk to them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+
+from tests.webrtc.ends import LOOPBACK, ends, join
+from voicemeet_edge.errors import MediaError
+from voicemeet_edge.testing.network import BridgedNetwork, unavailable
+from voicemeet_edge.webrtc.ice import (
+    MAX_QUEUED_DATAGRAMS,
+    MAX_REMOTE_CANDIDATES,
+    RESOLVE_LIMIT,
+    IceConnection,
+    local_addresses,
+)
+from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions
+from voicemeet_edge.webrtc.sdp import IceCandidate, leaks, parse
+
+MDNS = PeerOptions(addresses=("127.0.0.1",), policy=IcePolicy.MDNS)
+needs_namespaces = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+
+def test_addresses_set_are_the_only_ones() -> None:
+    assert local_addresses(PeerOptions(addresses=("192.0.2.1", "::1"))) == ["192.0.2.1", "::1"]
+    assert local_addresses(PeerOptions(interfaces=("no-such-interface",))) == []
+    assert all(":" not in address for address in local_addresses(PeerOptions(ipv6=False)))
+    assert local_addresses(PeerOptions(interfaces=("lo",), ipv6=False)) == ["127.0.0.1"]
+
+
+async def test_no_address_at_all_says_so() -> None:
+    async with ends(PeerOptions(interfaces=("no-such-interface",))) as (caller, _):
+        with pytest.raises(MediaError) as refused:
+            await caller.peer.create_offer()
+        assert refused.value.code == "no_network"
+
+
+async def test_direct_descriptions_never_hold_related_addresses() -> None:
+    async with ends() as (caller, _):
+        offer = await caller.peer.create_offer()
+        assert leaks(offer, IcePolicy.DIRECT) == []
+        assert "192." not in offer
+
+
+async def test_ipv6_alone_is_enough() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    async with ends(PeerOptions(addresses=("::1",))) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller)
+
+
+@pytest.mark.namespaces
+@needs_namespaces
+async def test_mdns_names_hide_addresses_and_are_found() -> None:
+    """In a namespace of its own, so that no name reaches a real network."""
+    with BridgedNetwork(("one", "two")) as network, network.inside("one"):
+        options = replace(MDNS, addresses=(network.address("one"),))
+        async with ends(options) as (caller, answerer):
+            offer = await caller.peer.create_offer()
+            answer = await answerer.peer.create_answer(offer)
+            for text in (offer, answer):
+                assert leaks(text, IcePolicy.MDNS) == []
+                assert network.address("one") not in text
+                assert all(candidate.is_name for candidate in parse(text).candidates)
+            assert parse(offer).candidates[0].address != parse(answer).candidates[0].address
+            await caller.peer.accept_answer(answer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+            await answerer.hears(caller)
+
+
+async def test_relay_never_contacts_host_candidates() -> None:
+    connection = IceConnection(PeerOptions(policy=IcePolicy.RELAY), controlling=True)
+    for port, kind in enumerate(("host", "srflx", "relay"), 1000):
+        await connection.add_remote(IceCandidate("1", 1, "127.0.0.1", port, kind))
+    assert [candidate.type for candidate in connection.remote_candidates] == ["srflx", "relay"]
+    await connection.close()
+
+
+async def test_remote_candidates_are_bounded() -> None:
+    connection = IceConnection(LOOPBACK, controlling=True)
+    for port in range(1000, 1100):
+        await connection.add_remote(IceCandidate("1", 1, "127.0.0.1", port, "host"))
+    assert len(connection.remote_candidates) == MAX_REMOTE_CANDIDATES
+    assert RESOLVE_LIMIT < MAX_REMOTE_CANDIDATES
+    await connection.close()
+
+
+async def test_strangers_are_not_listened_to() -> None:
+    """A stranger who knows the port sends DTLS, voice, garbage and a flood: the call goes on unharmed."""
+    async with ends() as (caller, answerer):
+        offer = await caller.peer.create_offer()
+        candidate = parse(offer).candidates[0]
+        target = (candidate.address, candidate.port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            alert = bytes((21, 0xFE, 0xFD)) + bytes(8) + bytes((0, 2, 2, 40))
+            voice = bytes((0x80, 111)) + bytes(90)
+            for _ in range(3 * MAX_QUEUED_DATAGRAMS):
+                for packet in (alert, voice, b"", b"\xff" * 20, b"\x00\x01\x00\x00"):
+                    stranger.sendto(packet, target)
+            answer = await answerer.peer.create_answer(offer)
+            await caller.peer.accept_answer(answer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+            before = caller.peer.stats().packets_dropped
+            assert before > 0
+            for packet in (alert, voice):
+                stranger.sendto(packet, target)
+            await caller.hears(answerer, count=5)
+            assert caller.peer.stats().packets_dropped >= before + 2
+            assert {packet.payload for packet in caller.packets} == {b"voice"}
+
+
+async def test_forged_voice_from_the_right_address_is_dropped() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        pair = answerer.peer._connection._nominated[1]
+        pair.protocol.transport.sendto(bytes((0x80, 111)) + bytes(90), pair.remote_addr)
+        await caller.hears(answerer)
+        assert [packet.payload for packet in caller.packets] == [b"voice"]
+        assert caller.peer.stats().packets_dropped >= 1
