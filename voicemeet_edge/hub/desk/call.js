@@ -20,6 +20,9 @@ const MAX_QUEUED = 64; // messages not yet handled; a call has about ten
 const LAST_AHEAD = 500; // sequence numbers kept free for the goodbye of a page being closed
 const FATAL_SEALS = new Set(['peer_not_sealed', 'peer_sealed', 'wrong_key']);
 
+/** What the other side is told instead: who was reported need not know it. */
+const SPOKEN = { reported: 'hangup' };
+
 const MICROPHONE = {
   audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
 };
@@ -285,7 +288,7 @@ export class Call {
     this.desk.onCall(this);
     const seconds = this.talkingSince === null ? 0 : Math.round((performance.now() - this.talkingSince) / 1000);
     if (!byPeer && this.channel?.joined) {
-      await within(LIMITS.byeS * 1000, this.say('bye', { reason }), 'slow').catch(() => {});
+      await within(LIMITS.byeS * 1000, this.say('bye', { reason: SPOKEN[reason] ?? reason }), 'slow').catch(() => {});
     }
     this.channel?.leave();
     if (seconds) this.desk.verbs.ask('ended', { seconds }, this.token).catch(() => {});
