@@ -1,0 +1,33 @@
+"""The heartbeat: one per interval, dead when a reply is missing."""
+
+from __future__ import annotations
+
+from voicemeet_edge.signaling.channel import Refs
+from voicemeet_edge.signaling.frames import Frame
+from voicemeet_edge.signaling.heartbeat import Heartbeat
+
+
+def reply(ref: str | None) -> Frame:
+    return Frame(None, ref, "phoenix", "phx_reply", {"status": "ok", "response": {}})
+
+
+def test_an_answered_heartbeat_is_followed_by_the_next() -> None:
+    heartbeat = Heartbeat(Refs(), 25.0, now=0.0)
+    assert heartbeat.tick(24.9) is None
+    for n in (1, 2, 3):
+        beat = heartbeat.tick(25.0 * n)
+        assert beat == Frame(None, str(n), "phoenix", "heartbeat", {})
+        assert heartbeat.tick(25.0 * n + 1) is None
+        heartbeat.receive(reply(beat.ref))
+    assert not heartbeat.is_dead
+    assert heartbeat.deadline == 100.0
+
+
+def test_a_missing_or_foreign_reply_means_dead() -> None:
+    heartbeat = Heartbeat(Refs(), 25.0, now=0.0)
+    heartbeat.tick(25.0)
+    heartbeat.receive(reply("99"))
+    heartbeat.receive(reply(None))
+    heartbeat.receive(Frame(None, "1", "phoenix", "other", {}))
+    assert heartbeat.tick(50.0) is None
+    assert heartbeat.is_dead
