@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import time
 
-from voicemeet_edge.testing.network import Impairment, ImpairedNetwork, unavailable
+from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
 from voicemeet_edge.webrtc.options import Connected, PeerEvent, PeerOptions
 from voicemeet_edge.webrtc.peer import Peer
 
@@ -56,9 +56,8 @@ async def measure(runs: int, seed: int) -> None:
             times = sorted([await once(network) for _ in range(runs)])
         p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
         failed = times.count(float("inf"))
-        print(
-            f"{name:26} {statistics.median(times) * 1000:8.0f} {p95 * 1000:8.0f} {times[-1] * 1000:8.0f} {failed:7}"
-        )
+        figures = " ".join(f"{figure * 1000:8.0f}" for figure in (statistics.median(times), p95, times[-1]))
+        print(f"{name:26} {figures} {failed:7}")
 
 
 def main() -> None:
