@@ -18,6 +18,7 @@ WINDOW_FRAMES = 1_000  # frames, 20 s: long enough to see 1 % loss ten times, sh
 RECENT_FRAMES = 250  # frames, 5 s: after this time without lateness the delay may come down
 RECENT_MARGIN = 20 * MS  # kept above the worst of the recent frames: one frame's recovery
 CONCEALMENT_COST = 4_000.0 * MS  # samples of delay that one concealed share of 1.0 is worth: 1 % = 40 ms
+DOWN_MARGIN = 15 * MS  # cost that a shorter delay must save: chance must not move it to and fro
 LATEST = 400 * MS  # no frame is waited for longer than this beyond the earliest one
 SHAPE_FRAMES = 50  # frames, 1 s: until then a rebased estimate keeps the spread it had
 UPDATE_FRAMES = 5  # frames between two searches of the best target
@@ -144,7 +145,13 @@ class DelayEstimator:
         base = int(late[0])
         late = late[: int(np.searchsorted(late, base + LATEST, side="right"))]
         share_later = np.arange(self._count - 1, self._count - 1 - len(late), -1) / self._count
-        best = int(late[int(np.argmin(late + CONCEALMENT_COST * share_later))])
+        cost = late + CONCEALMENT_COST * share_later
+        best = int(late[int(np.argmin(cost))])
+        if self._target is not None and base <= self._target:
+            held = int(np.searchsorted(late, self._target, side="right")) - 1
+            margin = DOWN_MARGIN if best < self._target else 0
+            if cost[held] - late[held] + self._target <= cost.min() + margin:
+                best = self._target
         recent = self._recent(RECENT_FRAMES)
         if len(recent) == RECENT_FRAMES:
             best = min(best, int(recent.max()) + RECENT_MARGIN)

@@ -28,9 +28,9 @@ Samples = npt.NDArray[np.int16]
 
 PERIOD = 480  # samples, 10 ms; what the sound card takes at a time
 INBOX_PACKETS = 64  # packets between two pulls, 1.28 s of sound; a stalled card loses the oldest
-GUARD_S = 0.004  # s; a packet closer than this before a pull counts as the next pull's: clocks drift
+GUARD_S = 0.0025  # s; a packet closer than this before a pull counts as the next pull's: clocks drift
 START_OFFSET = 20 * MS  # samples above the first packet's lateness; the estimator corrects it soon
-SLACK = 12 * MS  # samples above the target that are left alone: every squeeze is a small harm
+SLACK = 5 * MS  # samples above the target that are left alone: every squeeze is a small harm
 URGENT = 60 * MS  # samples from the target beyond which any period is taken, similar or not
 JUMP = 200 * MS  # samples above the target at which sound is skipped instead of squeezed
 MIN_SIMILARITY = 0.85  # below, taking a period out or in would be heard
@@ -60,7 +60,7 @@ class PlayoutStats:
     concealed_frames: int = 0
     concealed_samples: int = 0
     comfort_samples: int = 0
-    dtx_samples: int = 0
+    quiet_samples: int = 0
     held_samples: int = 0
     squeezed: int = 0
     squeezed_samples: int = 0
@@ -98,7 +98,7 @@ class Playout:
         self._late_run = 0
         self._far_run = 0
         self._concealed = 0  # samples concealed in a row
-        self._dtx = False
+        self._quiet = False  # nothing is to be expected now: before the first frame, or DTX
         self._pause = 0
 
     # --- from the network -----------------------------------------------------------------------
@@ -224,6 +224,7 @@ class Playout:
 
     def _start(self, timestamp: int, lateness: int) -> None:
         self._started = True
+        self._quiet = True
         self._move_to(lateness + START_OFFSET, timestamp)
 
     def _move_to(self, offset: int, floor: int | None = None) -> None:
@@ -299,8 +300,8 @@ class Playout:
             return
         self.stats.decoded += 1
         self.stats.from_copy += frame.copy
-        self._dtx = len(frame.payload) <= DTX_BYTES
-        if not self._dtx:
+        self._quiet = len(frame.payload) <= DTX_BYTES
+        if not self._quiet:
             self._comfort.learn(sound)
         self._place(sound, frame.timestamp)
         self._store.forget_before(self._next)
@@ -343,17 +344,17 @@ class Playout:
         """Fill up to a frame of the gap, and use the moment to move the delay unheard."""
         short = self._shortfall()
         count = max(120, min(gap, FRAME) // 120 * 120)
-        if self._dtx:
-            self.stats.dtx_samples += count
+        if self._quiet:
+            self.stats.quiet_samples += count
         elif self._concealed < FADE_AFTER:
             self.stats.concealed_frames += 1
         held = 0
-        if short >= 5 * MS and not self._dtx and self._concealed < FADE_AFTER:
+        if short >= 5 * MS and not self._quiet and self._concealed < FADE_AFTER:
             # Too little delay: let concealment pass without time passing for the stream.
             count = PERIOD
-            held = PERIOD
+            held = min(PERIOD, -(-short // 120) * 120)
             self.stats.held_samples += held
-        if not self._dtx:
+        if not self._quiet:
             self.stats.concealed_samples += count
         self._append(self._filler(count))
         self._next += count - held
@@ -362,7 +363,7 @@ class Playout:
 
     def _filler(self, count: int) -> Samples:
         """Continue the sound by the decoder's own concealment, then by comfort noise."""
-        if self._concealed < FADE_AFTER or self._dtx:
+        if self._concealed < FADE_AFTER or self._quiet:
             return self._decoder.conceal(count)
         noise = self._comfort.make(count)
         self.stats.comfort_samples += count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import lgamma, log
 
 from voicemeet_edge.voice.opus import OpusEncoder
 from voicemeet_edge.voice.red import HEADER_BYTES, RedPacker
@@ -20,11 +21,15 @@ ENTER_MEAN = 0.004  # of the last ENTER_REPORTS; two lost packets in ten seconds
 ENTER_REPORTS = 10
 ENTER_AT_ONCE = 0.03  # in one report; two lost packets in one second
 LEAVE_MEAN = 0.001  # of all reports kept; below it redundancy is not worth its bits
-HEAVY = 0.11  # loss from which copies two packets deep beat in-band FEC (bench/playout.py)
-HEAVY_LEAVE = 0.08  # below it back to in-band FEC
-BURST_DISPERSION = 2.2  # variance by mean of the packets lost per report; 1 for random, 4 for bursts of 4
+HEAVY = 0.15  # loss from which copies two packets deep beat in-band FEC (bench/playout.py)
+HEAVY_LEAVE = 0.11  # below it back to in-band FEC
+HEAVY_DISTANCES = (1, 2)  # frames back; two losses in a row are healed after 40 ms
+BURST_DISTANCES = (3,)  # frames back; all but the first of a burst of four are healed, after 60 ms
+BURST_DISPERSION = 4.0  # variance by mean of the packets lost per report when they are lost four in a row
+BURST_ENTER = 2.0  # logarithm of the odds for bursts from which a burst plan begins
+BURST_LEAVE = -1.0  # and below which it ends
 BURST_MEAN = 0.015  # loss below which the dispersion says nothing
-BURST_REPORTS = 6  # reports before bursts are believed
+BURST_REPORTS = 4  # reports before bursts are believed
 PACKETS_PER_REPORT = 50  # packets of 20 ms in about one second
 MAX_FEC_PERCENT = 25  # %; beyond it libopus starves the frame itself
 
@@ -78,22 +83,41 @@ class LossPolicy:
         recent = list(reports)[-ENTER_REPORTS:]
         loss = sum(recent) / len(recent)
         if self._red and self._bursty():
-            return SendPlan(LOSS_BYTES, 0, (1, 3))
-        heavy = HEAVY_LEAVE if self.plan.distances else HEAVY
+            return SendPlan(LOSS_BYTES, 0, BURST_DISTANCES)
+        heavy = HEAVY_LEAVE if self.plan.distances == HEAVY_DISTANCES else HEAVY
         if self._red and loss >= heavy:
-            return SendPlan(LOSS_BYTES, 0, (1, 2))
+            return SendPlan(LOSS_BYTES, 0, HEAVY_DISTANCES)
         return SendPlan(LOSS_BYTES, max(1, min(MAX_FEC_PERCENT, round(loss * 100))))
 
     def _bursty(self) -> bool:
-        """Tell bursts from single losses by how unevenly the reports count (index of dispersion)."""
-        lost = [fraction * PACKETS_PER_REPORT for fraction in self._reports]
-        if len(lost) < BURST_REPORTS:
+        """Tell bursts from single losses by how unevenly the reports count.
+
+        Single losses spread over the reports as a Poisson distribution does; bursts of about four spread
+        as a negative binomial one whose variance is four times its mean. What is summed is the logarithm
+        of how much better the second explains the reports than the first.
+        """
+        counts = [round(fraction * PACKETS_PER_REPORT) for fraction in self._reports]
+        while counts and not counts[0]:
+            counts.pop(0)  # the time before the loss began says nothing of its kind
+        mean = sum(counts) / max(len(counts), 1)
+        if len(counts) < BURST_REPORTS or mean < BURST_MEAN * PACKETS_PER_REPORT:
             return False
-        mean = sum(lost) / len(lost)
-        if mean < BURST_MEAN * PACKETS_PER_REPORT:
-            return False
-        variance = sum((count - mean) ** 2 for count in lost) / (len(lost) - 1)
-        return variance / mean > BURST_DISPERSION
+        evidence = sum(_burst_evidence(count, mean) for count in counts)
+        return evidence > (BURST_LEAVE if self.plan.distances == BURST_DISTANCES else BURST_ENTER)
+
+
+def _burst_evidence(count: int, mean: float) -> float:
+    """Return log(probability of this count from bursts / from single losses) at the same mean."""
+    size = mean / (BURST_DISPERSION - 1)
+    single = count * log(mean) - mean - lgamma(count + 1)
+    burst = (
+        lgamma(count + size)
+        - lgamma(size)
+        - lgamma(count + 1)
+        - size * log(BURST_DISPERSION)
+        + count * log(1 - 1 / BURST_DISPERSION)
+    )
+    return burst - single
 
 
 class VoiceSender:
