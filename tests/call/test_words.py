@@ -124,9 +124,9 @@ def test_wrong_order_is_refused() -> None:
 def test_a_certificate_other_than_the_one_said_is_a_mismatch() -> None:
     a, b = ends()
     exchange(a, b)
-    assert_message_error("commitment_mismatch", a.words, PRINT_A, PRINT_M)
-    assert_message_error("commitment_mismatch", b.words, PRINT_M, PRINT_B)
-    assert_message_error("commitment_mismatch", a.words, PRINT_M, PRINT_B)
+    assert_message_error("bad_commitment", a.words, PRINT_A, PRINT_M)
+    assert_message_error("bad_commitment", b.words, PRINT_M, PRINT_B)
+    assert_message_error("bad_commitment", a.words, PRINT_M, PRINT_B)
 
 
 def test_a_revealed_nonce_other_than_the_one_bound_is_a_mismatch() -> None:
@@ -134,7 +134,7 @@ def test_a_revealed_nonce_other_than_the_one_bound_is_a_mismatch() -> None:
     hello(a, b)
     hello(b, a)
     b.on_reveal("12" * 32)
-    assert_message_error("commitment_mismatch", b.words, PRINT_A, PRINT_B)
+    assert_message_error("bad_commitment", b.words, PRINT_A, PRINT_B)
 
 
 def test_a_whole_man_in_the_middle_gets_different_words() -> None:

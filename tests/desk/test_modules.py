@@ -148,7 +148,7 @@ async def test_check_words_are_the_same_in_python_and_in_the_browser(desks: Desk
         assert result == {
             "early": {},
             "steps": ["hello", "reveal"],
-            "middle": "commitment_mismatch",
+            "middle": "bad_commitment",
             "second": "words_changed",
             "commitments": [vector["commitment_a"], vector["commitment_b"]],
             "words": [vector["words"], vector["words"]],

@@ -121,7 +121,7 @@ class WordsExchange:
         """Return the words for the certificates that DTLS really used; None while they cannot be had.
 
         Raises:
-            MessageError: `commitment_mismatch`: the peer is not the one that said hello. End the call.
+            MessageError: `bad_commitment`: the peer is not the one that said hello. End the call.
         """
         if self._peer_commitment is None or self._peer_nonce is None:
             return None
@@ -130,11 +130,11 @@ class WordsExchange:
         a, b = fingerprint_bytes(fingerprint_a), fingerprint_bytes(fingerprint_b)
         ours, theirs = (a, b) if self._slot == "a" else (b, a)
         if not hmac.compare_digest(ours, self._fingerprint):
-            raise MessageError("our certificate is not the one we said", code="commitment_mismatch")
+            raise MessageError("our certificate is not the one we said", code="bad_commitment")
         peer_slot = "b" if self._slot == "a" else "a"
         expected = commit(self._call_id, peer_slot, theirs, self._peer_nonce)
         if not hmac.compare_digest(expected, self._peer_commitment):
-            raise MessageError("the peer's certificate is not the one it said", code="commitment_mismatch")
+            raise MessageError("the peer's certificate is not the one it said", code="bad_commitment")
         mine, other = self._nonce, self._peer_nonce
         nonce_a, nonce_b = (mine, other) if self._slot == "a" else (other, mine)
         return show(self._call_id, a, b, nonce_a, nonce_b)

@@ -10,6 +10,7 @@ import { WordsError, WordsExchange } from './words.js';
 
 export const LIMITS = {
   ringS: 45, // a call that is not answered by then is over
+  helloS: 10, // the matched party must appear by then
   connectS: 15, // media must be through by then
   reconnectS: 20, // a lost path must be back by then
   retryS: 5, // between two tries to bring it back
@@ -21,7 +22,7 @@ const LAST_AHEAD = 500; // sequence numbers kept free for the goodbye of a page 
 const FATAL_SEALS = new Set(['peer_not_sealed', 'peer_sealed', 'wrong_key']);
 
 /** What the other side is told instead: who was reported need not know it. */
-const SPOKEN = { reported: 'hangup' };
+const SPOKEN = { reported: 'hung_up' };
 
 const MICROPHONE = {
   audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
@@ -33,7 +34,8 @@ export class Call {
     Object.assign(this, { match, kind, desk });
     this.slot = match.slot;
     this.token = match.token;
-    this.phase = kind === 'called' ? 'ringing' : kind === 'calling' ? 'calling' : 'connecting';
+    // Nothing rings before the caller has shown itself: a match alone may be somebody who just left.
+    this.phase = { called: 'arriving', calling: 'calling', meet: 'connecting' }[kind];
     this.seq = 0;
     this.queue = Promise.resolve();
     this.queued = 0;
@@ -51,6 +53,7 @@ export class Call {
     const { match, desk } = this;
     const keys = desk.keys.map(({ key }) => key);
     this.inbox = new Inbox(this.slot);
+    this.timer('hello', LIMITS.helloS, () => this.end('peer_absent'));
     this.timer('life', match.max_call_s, () => this.end('time_limit'));
     this.timer('warn', match.max_call_s - LIMITS.warnS, () => this.changed({ warned: true }));
     this.timer('renew', match.token_ttl_s * 0.6, () => this.renew());
@@ -89,7 +92,7 @@ export class Call {
   }
 
   hangup() {
-    return this.end(this.phase === 'ringing' ? 'declined' : 'hangup');
+    return this.end({ ringing: 'declined', calling: 'cancelled' }[this.phase] ?? 'hung_up');
   }
 
   // -- what happens --------------------------------------------------------------------------
@@ -105,7 +108,7 @@ export class Call {
   }
 
   onError(error) {
-    if (error instanceof WordsError) this.end('distrust');
+    if (error instanceof WordsError) this.end(error.code);
     else this.end('failed');
   }
 
@@ -126,6 +129,8 @@ export class Call {
       this.dropped += 1;
       return;
     }
+    this.cancel('hello');
+    if (this.phase === 'arriving' && message.event !== 'bye') this.enter('ringing');
     await this.obey(this.negotiation.receive(message));
     await this.showWords();
   }
@@ -181,7 +186,7 @@ export class Call {
       this.talkIfPossible();
       this.enqueue(() => this.showWords());
     } else if (this.phase === 'connecting') {
-      this.end('no_path');
+      this.end('connect_timeout');
     } else {
       this.connected = false;
       this.enter('reconnecting');
@@ -241,17 +246,18 @@ export class Call {
     if (this.goodbye && this.seq + LAST_AHEAD / 2 < this.goodbye.seq) return;
     const seq = this.seq + LAST_AHEAD;
     this.goodbye = { seq };
-    this.goodbye.wire = await this.envelope.seal('bye', { v: 1, slot: this.slot, seq, reason: 'hangup' });
+    this.goodbye.wire = await this.envelope.seal('bye', { v: 1, slot: this.slot, seq, reason: 'hung_up' });
   }
 
   // -- states and the end --------------------------------------------------------------------
 
   enter(phase) {
     this.phase = phase;
+    this.rang ||= phase === 'ringing';
     this.wasInCall ||= ['connecting', 'talking', 'reconnecting'].includes(phase); // may be reported
     for (const name of ['ring', 'connect', 'reconnect', 'retry']) this.cancel(name);
-    if (phase === 'ringing' || phase === 'calling') this.timer('ring', LIMITS.ringS, () => this.end('ring_timeout'));
-    if (phase === 'connecting') this.timer('connect', LIMITS.connectS, () => this.end('no_path'));
+    if (phase === 'ringing' || phase === 'calling') this.timer('ring', LIMITS.ringS, () => this.end('no_answer'));
+    if (phase === 'connecting') this.timer('connect', LIMITS.connectS, () => this.end('connect_timeout'));
     if (phase === 'reconnecting') this.timer('reconnect', LIMITS.reconnectS, () => this.end('path_lost'));
     this.changed({});
   }

@@ -28,7 +28,7 @@ const model = {
   last: null, // the last call, while it can be reported
   report: null, // what became of a report, as a sentence
   get canReport() {
-    return Boolean((this.call && this.call.phase !== 'ringing' && this.call.phase !== 'calling') || this.last?.reportable);
+    return Boolean((this.call?.wasInCall) || this.last?.reportable);
   },
 };
 let desk = null; // realtime, verbs, finder: there while on duty
@@ -98,7 +98,8 @@ async function onDuty(config) {
       showIdle(code);
     },
     onCall: (call) => {
-      if (call.phase !== 'ended') enter(call.phase);
+      if (call.phase === 'arriving') show(model);
+      else if (call.phase !== 'ended') enter(call.phase);
     },
     onTrack: (track) => {
       $('voice').srcObject = new MediaStream([track]);
@@ -142,6 +143,8 @@ async function take(match) {
   model.last = Object.assign(call, { reportable: call.phase === 'ended' && call.wasInCall });
   $('voice').srcObject = null;
   if (talked) sounds.chime(false);
+  // A caller who left before it rang is nothing to tell the person at the desk.
+  if (call.kind === 'called' && !call.rang && (call.byPeer || call.reason === 'peer_absent')) return showIdle();
   after(REPORT_WINDOW_MS, () => model.last === call && forgetLast());
   enter('ended');
   if (call.reportWanted) report(call);

@@ -25,26 +25,33 @@ const STATES = {
 
 /** Why a call ended; by our word or the other side's. */
 const REASONS = {
-  hangup: ['You hung up.', 'The other side hung up.'],
+  hung_up: ['You hung up.', 'The other side hung up.'],
   declined: ['You declined the call.', 'The other side declined the call.'],
   reported: ['You reported the call.', 'The other side ended the call.'],
-  ring_timeout: ['Nobody answered in time.', 'The other side did not wait any longer.'],
+  no_answer: ['Nobody answered in time.', 'The other side did not wait any longer.'],
+  cancelled: ['You stopped the call.', 'The other side stopped calling.'],
+  peer_absent: ['The other side did not appear.', 'The other side gave up waiting.'],
+  shutdown: ['This desk was closed.', 'The other side was switched off.'],
+  busy: ['This desk is busy.', 'The other side is busy.'],
   time_limit: ['The longest call length was reached.', 'The longest call length was reached.'],
   microphone_refused: ['The browser did not give the microphone.', 'The other side has no microphone.'],
   microphone_lost: ['The microphone is gone. Is it still plugged in?', 'The other side lost its microphone.'],
-  no_path: ['No line could be set up between the two sides.', 'The other side could not set up the line.'],
+  connect_timeout: ['No line could be set up between the two sides.', 'The other side could not set up the line.'],
   path_lost: ['The line did not come back.', 'The line did not come back.'],
   peer_not_sealed: ['The other side has no intercom key. This desk only speaks sealed.', 'The other side refused: the intercom keys do not fit.'],
   peer_sealed: ['The other side speaks sealed, and this desk has no intercom key.', 'The other side refused: the intercom keys do not fit.'],
   wrong_key: ['The other side has a different intercom key.', 'The other side refused: the intercom keys do not fit.'],
   distrust: ['Somebody may be sitting in the middle. Do not trust this connection.', 'The other side does not trust this connection.'],
 };
-const DISTRUST = new Set(['peer_not_sealed', 'peer_sealed', 'wrong_key', 'distrust']);
+const DISTRUST = new Set([
+  'peer_not_sealed', 'peer_sealed', 'wrong_key', 'distrust', 'bad_commitment', 'words_changed', 'words_order',
+  'fingerprint_mismatch', 'fingerprint_changed', 'no_fingerprint', 'not_encrypted',
+]);
 
 const ROLES = { answerer: 'answers calls', caller: 'calls', either: 'talks with whoever calls' };
 
 export function reasonText({ reason, byPeer }) {
-  const known = REASONS[reason];
+  const known = REASONS[reason] ?? (DISTRUST.has(reason) ? REASONS.distrust : null);
   return known ? known[byPeer ? 1 : 0] : byPeer ? 'The other side ended the call.' : 'The call did not work.';
 }
 
@@ -69,7 +76,7 @@ export function show(model) {
 }
 
 function showButtons({ state, role, call, canReport }) {
-  const inCall = Boolean(call);
+  const inCall = Boolean(call) && call.phase !== 'arriving';
   $('answer').hidden = state !== 'ringing';
   $('call').hidden = !(state === 'ready' && role !== 'answerer');
   $('hangup').hidden = !inCall && state !== 'seeking';

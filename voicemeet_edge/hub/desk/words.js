@@ -99,7 +99,7 @@ export class WordsExchange {
     const theirs = fingerprintBytes(peerFingerprint);
     const peerSlot = this.slot === 'a' ? 'b' : 'a';
     const expected = hex(await commit(this.callId, peerSlot, theirs, unhex(this.peerNonce)));
-    if (expected !== this.peerCommitment) throw new WordsError('commitment_mismatch');
+    if (expected !== this.peerCommitment) throw new WordsError('bad_commitment');
     const mine = [this.own, this.nonce];
     const other = [theirs, unhex(this.peerNonce)];
     const [[printA, nonceA], [printB, nonceB]] = this.slot === 'a' ? [mine, other] : [other, mine];

@@ -1,0 +1,99 @@
+"""A device (whole, but for its panel and sound card) and the desk page in one call, heard both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.desk.conftest import Desks
+from voicemeet_edge.app import Device
+from voicemeet_edge.call.keys import new_key
+from voicemeet_edge.call.signs import Lamp
+from voicemeet_edge.settings import Settings
+from voicemeet_edge.testing.panel import FakePanel
+from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.testing.sound import VirtualCard
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+CALL = "voicemeet.model.call"
+
+
+@asynccontextmanager
+async def device(
+    desks: Desks, key: str = ""
+) -> AsyncIterator[tuple[FakePanel, VirtualCard, dict[str, object]]]:
+    assert desks.info is not None
+    settings = Settings.from_dict(
+        {
+            "backend": {"url": desks.info.url, "apikey": desks.info.apikey.reveal()},
+            "call": {"pool": "frontdesk", "role": "caller"},
+            "ice": {"policy": "direct", "addresses": ["127.0.0.1"]},
+            "security": {"intercom_keys": [key] if key else []},
+            "audio": {"card": "virtual", "echo": "off"},
+            "panel": {"factory": "none"},
+        }
+    )
+    told: dict[str, object] = {}
+    panel, card = FakePanel(), VirtualCard(speech_like(20.0))
+    unit = Device(settings, panel, card, observe=lambda name, facts: told.update({name: dict(facts)}))
+    running = asyncio.create_task(unit.run())
+    try:
+        yield panel, card, told
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        card.close()
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["open", "sealed"])
+async def test_a_device_calls_the_desk(desks: Desks, sealed: bool) -> None:
+    key = new_key().reveal() if sealed else ""
+    desk = await desks.on_duty(key=key)
+    async with device(desks, key) as (panel, card, told):
+        await panel.wait_for(Lamp.READY)
+        panel.press()
+        await desk.wait_for("voicemeet.state === 'ringing'")
+        await panel.wait_for(Lamp.RINGING)
+        await desk.press("Enter")
+        await desk.wait_for("voicemeet.state === 'talking'")
+        await panel.wait_for(Lamp.MICROPHONE_OPEN)
+        await desk.wait_for("voicemeet.stats().then(s => s.packetsReceived > 100 && s.energy > 0.001)")
+        await desk.wait_for(f"{CALL}.words")
+        assert await desk.evaluate(f"{CALL}.envelope.sealed") is sealed
+        words = await desk.evaluate(f"{CALL}.words")
+        assert any(list(words) == list(facts.get("words", ())) for facts in told.values())  # type: ignore[attr-defined]
+        await desk.press("Escape")
+        await desk.wait_for("voicemeet.state === 'ended'")
+        await panel.wait_for(Lamp.READY)
+        assert abs(card.heard().astype("int32")).max() > 1000  # Chromium's beeps
+
+
+async def test_the_device_hangs_up_and_the_desk_is_ready_again(desks: Desks) -> None:
+    desk = await desks.on_duty()
+    async with device(desks) as (panel, _, _):
+        await panel.wait_for(Lamp.READY)
+        for _ in range(2):
+            panel.press()
+            await desk.wait_for("voicemeet.state === 'ringing'")
+            await desk.press("Enter")
+            await panel.wait_for(Lamp.MICROPHONE_OPEN)
+            await desk.wait_for("voicemeet.state === 'talking'")
+            panel.press()
+            await desk.wait_for("voicemeet.state === 'ended'")
+            shown = await desk.evaluate("document.getElementById('sentence').innerText")
+            assert shown == "The other side hung up."
+            await desk.wait_for("voicemeet.state === 'ready'")
+            await panel.wait_for(Lamp.READY)
+
+
+async def test_a_device_without_the_key_is_refused_by_a_sealed_desk(desks: Desks) -> None:
+    desk = await desks.on_duty(key=new_key().reveal())
+    async with device(desks) as (panel, _, _):
+        await panel.wait_for(Lamp.READY)
+        panel.press()
+        await desk.wait_for("voicemeet.state === 'distrust'")
+        await panel.wait_for(Lamp.DISTRUST)
