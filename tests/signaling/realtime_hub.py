@@ -16,6 +16,7 @@ from voicemeet_edge.hub.realtime import Realtime
 from voicemeet_edge.hub.realtime_options import RealtimeOptions
 
 SECRET = "a-test-secret-of-at-least-32-characters"
+LIFE_S = 36_000.0  # seconds; some are made when tests are collected, long before they run
 FAST = RealtimeOptions(
     allow_public=True, handshake_error_delay_s=0.0, join_error_delay_s=0.0, sweep_s=0.02, max_channels=5
 )
@@ -52,12 +53,12 @@ class JwtTestAuthorizer:
         return claims.role != "listener" and self.may_read(claims, topic, private)
 
 
-def token(role: str = "anon", life_s: float = 600.0, **fields: object) -> str:
+def token(role: str = "anon", life_s: float = LIFE_S, **fields: object) -> str:
     """Sign a token."""
     return jwt.encode({"role": role, "exp": time.time() + life_s, **fields}, SECRET, "HS256")
 
 
-def call_token(call_id: str, slot: str, life_s: float = 600.0) -> str:
+def call_token(call_id: str, slot: str, life_s: float = LIFE_S) -> str:
     """Sign the token of one end of a call."""
     return token(life_s=life_s, call_id=call_id, slot=slot)
 
