@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pystoi import stoi
+
+from voicemeet_edge.testing.room import Room, erle_db, periods
+from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.voice import echo
+from voicemeet_edge.voice.echo import EchoCanceller, HalfDuplex, Off, Watched, choose
+
+Samples = npt.NDArray[np.int16]
+SECOND = 48_000
+NOBODY = np.zeros(1, np.int16)
+
+
+@cache
+def far_voice() -> Samples:
+    return speech_like(16, seed=3)
+
+
+@cache
+def near_voice() -> Samples:
+    return speech_like(16, seed=9, pitch_hz=200)
+
+
+def run(canceller: EchoCanceller, near: Samples, far: Samples) -> Samples:
+    frames = [canceller.process(n, f).copy() for n, f in zip(periods(near), periods(far), strict=True)]
+    assert all(len(frame) == 480 and frame.dtype == np.int16 for frame in frames)
+    return np.concatenate(frames)
+
+
+def likeness(said: Samples, heard: Samples, delay: int = 0) -> float:
+    length = len(heard) - delay
+    return float(stoi(said[:length].astype(float), heard[delay:].astype(float), SECOND))
+
+
+@pytest.fixture
+def aec3() -> EchoCanceller:
+    pytest.importorskip("pywebrtc_audio")
+    return choose("aec3")
+
+
+@pytest.mark.parametrize(
+    "room", [Room(), Room(drift_ppm=100), Room(drift_ppm=-100), Room(delay_ms=200)], ids=repr
+)
+def test_aec3_removes_30_db_after_3_s(aec3: EchoCanceller, room: Room) -> None:
+    heard = room.microphone(far_voice(), NOBODY)
+    cleaned = run(aec3, heard, far_voice())
+    gains = [gain for gain in erle_db(heard, cleaned)[3:] if gain is not None]
+    assert len(gains) > 8
+    assert np.mean(gains) >= 30.0
+    assert min(gains) >= 25.0
+
+
+def test_aec3_leaves_the_near_talker_alone(aec3: EchoCanceller) -> None:
+    """The far end speaks for 8 s, so that the filter is set; then only the near one."""
+    far = far_voice().copy()
+    far[8 * SECOND :] = 0
+    said = near_voice().copy()
+    said[: 9 * SECOND] = 0
+    cleaned = run(aec3, Room().microphone(far, said), far)
+    assert likeness(said[9 * SECOND :], cleaned[9 * SECOND :], 720) >= 0.97
+
+
+def test_a_reference_that_is_early_is_harmless(aec3: EchoCanceller) -> None:
+    heard = Room().microphone(far_voice(), NOBODY)
+    early = np.concatenate([far_voice()[80 * 48 :], np.zeros(80 * 48, np.int16)])
+    gains = [gain for gain in erle_db(heard, run(aec3, heard, early))[3:15] if gain is not None]
+    assert np.mean(gains) >= 30.0
+
+
+def test_without_any_echo_the_talker_passes_untouched_while_both_speak(aec3: EchoCanceller) -> None:
+    assert isinstance(aec3, Watched)
+    said, far = near_voice(), far_voice()
+    cleaned = run(aec3, said, far)
+    assert aec3.echo_free
+    late = 12 * SECOND
+    np.testing.assert_array_equal(cleaned[late:], said[late - 720 : len(cleaned) - 720])
+
+
+def test_a_faint_echo_is_not_taken_for_none(aec3: EchoCanceller) -> None:
+    assert isinstance(aec3, Watched)
+    heard = Room(echo_db=-35.0, noise_dbfs=-90.0).microphone(far_voice(), near_voice())
+    run(aec3, heard, far_voice())
+    assert not aec3.echo_free
+
+
+def test_stepping_aside_and_back_does_not_click() -> None:
+    class Constant:
+        name = "constant"
+
+        def process(self, near: Samples, far: Samples) -> Samples:
+            return np.full(480, 1000, np.int16)
+
+    watched = Watched(Constant(), 0)
+    silence = np.zeros(480, np.int16)
+    watched._watch.echo_free = True
+    joined = np.concatenate([watched.process(silence, silence).copy() for _ in range(3)])
+    watched._watch.echo_free = False
+    joined = np.concatenate([joined, *(watched.process(silence, silence).copy() for _ in range(3))])
+    assert np.abs(np.diff(joined.astype(int), prepend=1000)).max() <= 4
+    assert joined[960] == 0
+    assert joined[-1] == 1000
+
+
+def test_half_duplex_ducks_while_the_far_end_speaks_and_150_ms_longer() -> None:
+    canceller = HalfDuplex()
+    near = np.full(480, 10_000, np.int16)
+    far = speech_like(1)[:480] * 0 + 8000
+    silence = np.zeros(480, np.int16)
+    assert canceller.process(near, silence)[0] == 10_000
+    for _ in range(5):
+        out = canceller.process(near, far.astype(np.int16)).copy()
+    assert np.abs(out).max() <= 100
+    levels = [int(np.abs(canceller.process(near, silence)).max()) for _ in range(25)]
+    assert all(level <= 100 for level in levels[:14])
+    assert levels[-1] == 10_000
+    assert sum(100 < level < 10_000 for level in levels) >= 2  # it comes up gently
+
+
+def test_half_duplex_removes_the_echo_and_leaves_the_near_talker() -> None:
+    heard = Room().microphone(far_voice(), NOBODY)
+    cleaned = run(HalfDuplex(), heard, far_voice())
+    assert np.mean([gain for gain in erle_db(heard, cleaned)[1:] if gain is not None]) >= 30.0
+    silent = np.zeros_like(near_voice())
+    np.testing.assert_array_equal(run(HalfDuplex(), near_voice(), silent), near_voice())
+
+
+def test_off_changes_nothing() -> None:
+    np.testing.assert_array_equal(run(Off(), near_voice(), far_voice()), near_voice())
+
+
+def without(*modules: str) -> Callable[[str], Any]:
+    real = importlib.import_module
+
+    def load(name: str) -> Any:
+        if name in modules:
+            raise ImportError(name)
+        return real(name)
+
+    return load
+
+
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", without("pywebrtc_audio", "livekit.rtc"))
+    assert choose("auto").name == "half_duplex"
+    assert choose("aec3").name == "half_duplex"
+    assert choose("off").name == "off"
+
+
+def test_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of auto, aec3"):
+        choose("magic")
+
+
+def test_every_name_can_be_chosen() -> None:
+    assert {choose(name).name for name in echo.NAMES} <= set(echo.CANCELLERS)
+    assert len(echo.NAMES) == 5
