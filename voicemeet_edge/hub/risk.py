@@ -24,8 +24,8 @@ class RiskOptions:
 
     report_weight: float = 1.0
     half_life_s: float = 3 * 86_400.0
-    separate_at: float = 2.0
-    refuse_at: float = 5.0
+    separate_at: float = 1.8
+    refuse_at: float = 4.5
 
 
 class Standing(Enum):

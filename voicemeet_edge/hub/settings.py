@@ -129,10 +129,10 @@ class RiskSettings:
     """How much one report raises a score."""
     half_life_s: float = 259_200.0
     """Seconds in which a score halves."""
-    separate_at: float = 2.0
-    """From this score on a party only meets others of its kind."""
-    refuse_at: float = 5.0
-    """From this score on a party is refused."""
+    separate_at: float = 1.8
+    """From this score on a party only meets others of its kind: two reports within half a day."""
+    refuse_at: float = 4.5
+    """From this score on a party is refused: five reports within half a day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,14 @@ class Store:
             limit = int(now - report_days * 86_400)
             return database.execute("DELETE FROM reports WHERE at < ? AND held = 0", (limit,)).rowcount
 
-        return await self._write(write)
+        purged = await self._write(write)
+        # The write-ahead log still holds what was deleted until it is emptied.
+        await self._run(self._empty_log)
+        return purged
+
+    def _empty_log(self) -> None:
+        if self._database is not None:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _open(self) -> None:
         # autocommit off by hand: every write below is one explicit transaction.

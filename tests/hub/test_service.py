@@ -1,0 +1,203 @@
+"""The six verbs from end to end, through the real client, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hub.running import RunningHub, loopback, new_ticket, run
+from voicemeet_edge.backend.client import Backend
+from voicemeet_edge.backend.verbs import MatchedReply, Role, WaitingReply
+from voicemeet_edge.errors import BackendError
+from voicemeet_edge.hub.secrets import load_or_make_secrets
+from voicemeet_edge.hub.settings import MatchSettings, RiskSettings, TurnSettings
+from voicemeet_edge.hub.store import Store
+from voicemeet_edge.hub.tokens import Tokens
+from voicemeet_edge.secret import Secret
+
+
+class Party:
+    """A device at the hub."""
+
+    def __init__(self, client: Backend, token: Secret) -> None:
+        self.client = client
+        self.token = token
+        self.ticket = new_ticket()
+
+    async def ask(self, role: Role = Role.EITHER, pool: str = "public") -> WaitingReply | MatchedReply:
+        return await self.client.match(self.token, self.ticket, pool, role)
+
+
+async def party(hub: RunningHub) -> Party:
+    client = hub.client()
+    return Party(client, (await client.session()).device_token)
+
+
+async def call(hub: RunningHub, first: Party, second: Party) -> tuple[MatchedReply, MatchedReply]:
+    for side in (first, second):
+        side.ticket = new_ticket()
+    assert isinstance(await first.ask(), WaitingReply)
+    theirs, ours = await second.ask(), await first.ask()
+    assert isinstance(ours, MatchedReply)
+    assert isinstance(theirs, MatchedReply)
+    return ours, theirs
+
+
+async def refused(coroutine: object) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        await coroutine  # type: ignore[misc]
+    return caught.value
+
+
+async def test_a_whole_call(tmp_path: Path) -> None:
+    secret = tmp_path / "turn-secret"
+    secret.write_text("testsecret123\n")
+    turn = TurnSettings(provider="hmac", secret_file=str(secret), urls=("turn:turn.example:3478",))
+    async with run(loopback(tmp_path / "state", turn=turn)) as hub:
+        door, desk = await party(hub), await party(hub)
+        assert isinstance(await desk.ask(Role.ANSWERER, "frontdesk"), WaitingReply)
+        ours = await door.ask(Role.CALLER, "frontdesk")
+        theirs = await desk.ask(Role.ANSWERER, "frontdesk")
+        assert isinstance(ours, MatchedReply)
+        assert isinstance(theirs, MatchedReply)
+        assert ours.call_id == theirs.call_id
+        assert (ours.slot, theirs.slot, ours.offerer, theirs.offerer) == ("a", "b", "a", "a")
+        assert (ours.peer_role, theirs.peer_role) == (Role.ANSWERER, Role.CALLER)
+        users = {server.username for side in (ours, theirs) for server in side.ice_servers if server.username}
+        assert len(users) == 2
+        assert all(
+            ours.max_call_s <= server <= ours.max_call_s + 300 for server in (ours.ttl_s, theirs.ttl_s)
+        )
+        renewed = await door.client.renew(ours.token)
+        assert renewed.token != ours.token
+        assert renewed.ice_servers[1].urls == ("turn:turn.example:3478",)
+        await door.client.renew(renewed.token)
+        for side, reply in ((door, ours), (desk, theirs)):
+            await side.client.ended(reply.token, 42)
+            await side.client.ended(reply.token, 42)
+        assert (await refused(door.client.renew(renewed.token))).code == "call_over"
+    store = Store(tmp_path / "state" / "hub.db")
+    await store.open()
+    hours = await store.call_hours()
+    await store.close()
+    assert [(calls, seconds) for _, calls, seconds in hours] == [(1, 42)]
+
+
+async def test_credentials_come_with_a_match_only(hub: RunningHub) -> None:
+    ann = await party(hub)
+    waiting = await ann.ask()
+    assert isinstance(waiting, WaitingReply)
+    assert set(waiting.serialize()) == {"status", "poll_after_s", "wait_token"}
+    assert (await refused(ann.client.renew(waiting.wait_token))).code == "bad_token"
+
+
+async def test_leave_is_idempotent_and_frees_the_place(hub: RunningHub) -> None:
+    ann, bob = await party(hub), await party(hub)
+    await ann.ask()
+    for _ in range(2):
+        await ann.client.leave(ann.token, ann.ticket)
+    assert isinstance(await bob.ask(), WaitingReply)
+
+
+async def test_report_is_idempotent_and_stored_without_names(hub: RunningHub) -> None:
+    ann, bob = await party(hub), await party(hub)
+    ours, theirs = await call(hub, ann, bob)
+    receipts = [await ann.client.report(ours.token, "abuse") for _ in range(3)]
+    assert len(set(receipts)) == 1
+    assert await bob.client.report(theirs.token, "abuse") != receipts[0]
+    store = Store(hub.settings.state_dir / "hub.db")
+    await store.open()
+    reports, scores = await store.reports(), await store.load_scores()
+    await store.close()
+    assert len(reports) == len(scores) == 2
+    assert {score.value for _, score in scores} == {1.0}
+    files = b"".join(path.read_bytes() for path in await asyncio.to_thread(files_of, hub.settings.state_dir))
+    for private in (ours.call_id, ann.ticket, ann.token.reveal(), ours.token.reveal()):
+        assert private.encode() not in files
+
+
+def files_of(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name.startswith("hub.db")]
+
+
+async def test_reported_parties_are_set_apart_then_refused(tmp_path: Path) -> None:
+    risk = RiskSettings(separate_at=2, refuse_at=3)
+    match = MatchSettings(avoid_repeat_s=0)
+    async with run(loopback(tmp_path, risk=risk, match=match)) as hub:
+        bad = await party(hub)
+        for _ in range(2):
+            good = await party(hub)
+            ours, _ = await call(hub, good, bad)
+            await good.client.report(ours.token, "abuse")
+        bad.ticket, good.ticket = new_ticket(), new_ticket()
+        assert isinstance(await bad.ask(), WaitingReply)
+        assert isinstance(await good.ask(), WaitingReply)
+        worse = await party(hub)
+        for _ in range(2):
+            other = await party(hub)
+            await good.client.leave(good.token, good.ticket)
+            ours, _ = await call(hub, other, worse)
+            await other.client.report(ours.token, "abuse")
+        worse.ticket = new_ticket()
+        theirs = await worse.ask()  # the two flagged ones may meet
+        assert isinstance(theirs, MatchedReply)
+        await worse.client.report(theirs.token, "abuse")
+        bad.ticket = new_ticket()
+        error = await refused(bad.ask())
+        assert (error.status, error.code) == (403, "refused_risk")
+        # A fresh token does not wash it off, and a restart does not either.
+        bad.token = (await bad.client.session(bad.token)).device_token
+        assert (await refused(bad.ask())).code == "refused_risk"
+    async with run(loopback(tmp_path, risk=risk, match=match)) as hub:
+        bad.client = hub.client()
+        assert (await refused(bad.ask())).code == "refused_risk"
+
+
+async def test_renew_and_report_survive_a_restart_of_the_hub(tmp_path: Path) -> None:
+    async with run(loopback(tmp_path)) as hub:
+        ours, _ = await call(hub, await party(hub), await party(hub))
+        first = await hub.client().report(ours.token, "abuse")
+    async with run(loopback(tmp_path)) as hub:
+        client = hub.client()
+        assert (await client.renew(ours.token)).token
+        assert await client.report(ours.token, "abuse") == first
+
+
+async def test_expired_call_token_reports_within_the_grace_only(tmp_path: Path) -> None:
+    settings = loopback(tmp_path)
+    async with run(settings) as hub:
+        secrets = await asyncio.to_thread(load_or_make_secrets, settings.state_dir)
+        tokens = Tokens(secrets, call_ttl_s=600, device_ttl_s=60)
+        client, now = hub.client(), time.time()
+        late = tokens.make_call("c" * 32, "a", now - 700, now - 1000)
+        assert await client.report(late, "abuse")
+        assert (await refused(client.renew(late))).code == "bad_token"
+        too_late = tokens.make_call("c" * 32, "a", now, now - 600 - 3700)
+        assert (await refused(client.report(too_late, "abuse"))).code == "bad_token"
+        over = tokens.make_call("d" * 32, "a", now - 1, now)
+        assert (await refused(client.renew(over))).code == "call_over"
+
+
+async def test_unknown_and_full_pools(tmp_path: Path) -> None:
+    match = MatchSettings(pools=("frontdesk",), max_waiting=1)
+    async with run(loopback(tmp_path, match=match)) as hub:
+        first, second = await party(hub), await party(hub)
+        assert (await refused(first.ask(Role.CALLER, "public"))).code == "unknown_pool"
+        await first.ask(Role.CALLER, "frontdesk")
+        error = await refused(second.ask(Role.CALLER, "frontdesk"))
+        assert (error.status, error.code, error.retry_after_s) == (503, "pool_full", 10.0)
+
+
+async def test_many_at_once_all_find_somebody(hub: RunningHub) -> None:
+    parties = [await party(hub) for _ in range(20)]
+    await asyncio.gather(*(side.ask() for side in parties))
+    found = await asyncio.gather(*(side.ask() for side in parties))
+    calls: dict[str, set[str]] = {}
+    for reply in found:
+        assert isinstance(reply, MatchedReply)
+        calls.setdefault(reply.call_id, set()).add(reply.slot)
+    assert len(calls) == 10
+    assert all(slots == {"a", "b"} for slots in calls.values())
