@@ -124,7 +124,7 @@ def files_of(directory: Path) -> list[Path]:
 
 
 async def test_reported_parties_are_set_apart_then_refused(tmp_path: Path) -> None:
-    risk = RiskSettings(separate_at=2, refuse_at=3)
+    risk = RiskSettings(separate_at=1.5, refuse_at=2.5)
     match = MatchSettings(avoid_repeat_s=0)
     async with run(loopback(tmp_path, risk=risk, match=match)) as hub:
         bad = await party(hub)
