@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.fuzz_sealed import fuzz_one
 from voicemeet_edge.errors import OurError, SealError
 from voicemeet_edge.signaling import sealed
 from voicemeet_edge.signaling.sealed import NoSeal, Refusal, Sealer, make_envelope
@@ -269,26 +270,6 @@ def test_the_vectors_the_desk_page_is_checked_with() -> None:
             [bytes.fromhex(vector["key"])], vector["call_id"], "b" if vector["slot"] == "a" else "a"
         )
         assert peer.open(vector["event"], vector["wire"]) == vector["message"]
-
-
-def fuzz_one(data: bytes) -> None:
-    """Feed any bytes as JSON, and as the sealed text of a good envelope; only SealError may come out."""
-    a, b = Sealer([KEY], CALL, "a"), Sealer([KEY], CALL, "b")
-    try:
-        payload: object = json.loads(data)
-    except (ValueError, RecursionError):
-        payload = None
-    wire = a.seal("ring", message(1))
-    for hostile in (
-        payload,
-        wire | {"sealed": data.decode("latin-1")},
-        {**wire, "k": data.decode("latin-1")},
-    ):
-        try:
-            b.open("ring", hostile)
-        except SealError:
-            continue
-        raise AssertionError("opened what nobody sealed")
 
 
 @settings(max_examples=200)

@@ -156,7 +156,7 @@ async function take(match) {
 function forgetLast() {
   model.last = null;
   if (!model.call) model.report = null;
-  if (desk) show(model);
+  show(model);
 }
 
 async function report(call) {
@@ -166,7 +166,7 @@ async function report(call) {
   const waits = backoff(1_000);
   for (let tries = 0; tries < REPORT_TRIES; tries += 1) {
     try {
-      const { receipt } = await desk.verbs.ask('report', { reason: 'abuse' }, call.token);
+      const { receipt } = await call.desk.verbs.ask('report', { reason: 'abuse' }, call.token);
       model.report = `Report sent. Receipt: ${receipt}`;
       return show(model);
     } catch (error) {
