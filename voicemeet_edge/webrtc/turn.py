@@ -37,6 +37,7 @@ DATAGRAM_BYTES = 2048  # more than any packet of ours; asyncio would allocate 25
 # round trips under 100 ms, requests are 100 bytes, and RFC 8445 §14.3 lets ICE go down to 50 ms.
 RETRY_DELAYS_S = (0.1, 0.1, 0.15, 0.15, 0.2, 0.3, 0.4)
 RETRY_DELAY_CAP_S = 0.5
+OVERTAKEN_S = 0.5  # seconds to wait for the success that a repetition's refusal may have overtaken
 RETRY_TOTAL_S = 12.0  # a signaling server that stalls for seconds must not fail the checks
 
 
@@ -68,6 +69,8 @@ class QuickTransaction(stun.Transaction):
         self._delays = delays
         self._key = integrity_key
         self._long_term = long_term_credential
+        self._sent = 0
+        self._refusal: stun.TransactionFailed | None = None
         self._answer: asyncio.Future[tuple[stun.Message, tuple[str, int]]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -81,6 +84,10 @@ class QuickTransaction(stun.Transaction):
             return
         if message.message_class == stun.Class.RESPONSE:
             self._answer.set_result((message, addr))
+        elif self._key is not None and message.error_code == 401 and self._sent > 1:
+            # coturn looks a user up in another thread; a repetition that overtakes the look-up is
+            # refused with 401 although the first copy is then granted. So a success may still come.
+            self._refusal = stun.TransactionFailed(message)
         else:
             self._answer.set_exception(stun.TransactionFailed(message))
 
@@ -89,7 +96,12 @@ class QuickTransaction(stun.Transaction):
         try:
             for delay in self._delays:
                 self._sender.send_stun(self._request, self._server)
+                self._sent += 1
                 done, _ = await asyncio.wait((self._answer,), timeout=delay)
+                if not done and self._refusal is not None:
+                    done, _ = await asyncio.wait((self._answer,), timeout=OVERTAKEN_S)
+                    if not done:
+                        raise self._refusal
                 if done:
                     return self._answer.result()
             raise stun.TransactionTimeout
