@@ -167,6 +167,13 @@ def test_realtime_is_told_why() -> None:
     assert faults == {fault.value: fault for fault in TokenFault}
 
 
+def test_tokens_are_what_pyjwt_makes_and_reads() -> None:
+    token = make().make_wait(TICKET, 100.0).reveal()
+    claims = jwt.decode(token, KEY, algorithms=["HS256"], options={"verify_exp": False})
+    assert claims == {"role": "anon", "exp": 700, "ticket": TICKET, "jti": claims["jti"]}
+    assert token == signed(claims)
+
+
 def test_receipts_are_stable_and_different() -> None:
     tokens = make()
     receipts = {tokens.receipt(CALL, "a"), tokens.receipt(CALL, "b"), tokens.receipt("d" * 32, "a")}
