@@ -444,7 +444,8 @@ async def test_who_does_not_read_is_dropped_and_nobody_else_notices() -> None:
 
 
 async def test_silent_sockets_are_closed_and_talking_ones_are_not() -> None:
-    async with hub(idle_timeout_s=1.5) as server, wire(server) as silent, wire(server) as talking:
+    # The talking one is the older: were it not for its heartbeats, it would go first.
+    async with hub(idle_timeout_s=1.5) as server, wire(server) as talking, wire(server) as silent:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(silent.closed())
             while not waiting.done():

@@ -14,6 +14,7 @@ from tests.signaling.realtime_hub import TestHub, call_token, hub, token, until
 from voicemeet_edge.errors import OurError, SignalingError
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.channel import ChannelState
+from voicemeet_edge.signaling.frames import Frame, Version, decode, encode
 from voicemeet_edge.signaling.reconnect import Backoff
 from voicemeet_edge.signaling.socket import ChannelHandle, RealtimeSocket, SocketState, realtime_url
 
@@ -205,6 +206,29 @@ async def test_garbage_from_the_server_is_dropped() -> None:
         async with running(end):
             await until(lambda: end.socket.dropped == 3)
             assert end.socket.state is SocketState.UP
+
+
+async def test_a_push_lost_with_its_connection_is_sent_again() -> None:
+    pushes: list[Frame] = []
+
+    async def hangs_up_on_the_first_push(connection: ServerConnection) -> None:
+        async for message in connection:
+            frame = decode(message, Version.V2)
+            if frame.event == "broadcast":
+                pushes.append(frame)
+                if len(pushes) == 1:
+                    return
+            reply = Frame(
+                frame.join_ref, frame.ref, frame.topic, "phx_reply", {"status": "ok", "response": {}}
+            )
+            await connection.send(encode(reply, Version.V2))
+
+    async with raw_server(hangs_up_on_the_first_push) as url:
+        end = End(url)
+        end.join("call:c1", "t")
+        async with running(end):
+            await end.channel.send("bye", {"seq": 7}, 30)
+    assert [push.payload for push in pushes] == [pushes[0].payload] * 2
 
 
 async def test_a_send_nobody_acknowledges_ends_in_time() -> None:
