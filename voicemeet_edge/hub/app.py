@@ -21,6 +21,7 @@ from aiohttp import web
 
 from ..errors import SettingsError, WorldError
 from ..secret import Secret
+from .address import primary_address
 from .cloudflare import CloudflareTurn
 from .coturn import Coturn
 from .realtime import Realtime
@@ -228,7 +229,7 @@ def _names(settings: HubSettings) -> list[str]:
     names = list(settings.http.names)
     for address in settings.http.listen:
         if ipaddress.ip_address(address).is_unspecified:
-            names.append(socket.gethostname())
+            names += [primary_address(), socket.gethostname()]
         else:
             names.append(address)
     return list(dict.fromkeys(names))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..errors import SettingsError, WorldError
 from ..secret import Secret
+from .address import resolve_auto
 from .secrets import write_private
 from .settings import TurnSettings
 from .turn import TurnAddress
@@ -149,6 +150,11 @@ class Coturn:
         program = shutil.which("turnserver", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
         if program is None:
             raise SettingsError("hub.toml", "turn.provider", "coturn", "the Debian package coturn installed")
+        settings = replace(
+            settings,
+            listen=tuple(resolve_auto(address) for address in settings.listen),
+            relay_address=resolve_auto(settings.relay_address),
+        )
         if settings.port == 0:
             settings = replace(settings, port=_free_port(settings.listen[0]))
         self._settings = settings

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..backend.verbs import POOL_PATTERN
 from ..errors import SettingsError
+from .address import AUTO
 
 MAX_FILE_BYTES = 64 * 1024  # bytes of hub.toml; the commented template has about 5 kB
 
@@ -86,9 +87,9 @@ class TurnSettings:
     provider: str = "off"
     """"coturn" (the hub runs it), "hmac" (a coturn elsewhere), "cloudflare" or "off"."""
     listen: tuple[str, ...] = ("127.0.0.1",)
-    """IPv4 addresses coturn listens on."""
+    """IPv4 addresses coturn listens on; "auto" is the one of the default route."""
     relay_address: str = "127.0.0.1"
-    """IPv4 address relayed packets leave from."""
+    """IPv4 address relayed packets leave from; "auto" as above."""
     external_address: str = ""
     """Public IPv4 address when coturn stands behind a 1:1 NAT."""
     host: str = ""
@@ -292,7 +293,12 @@ def _check_turn(turn: TurnSettings, http: HttpSettings, need: _Need) -> None:
     if turn.provider == "coturn":
         # Debian's coturn has a hole in its deny list for IPv6 relays (CVE-2026-27624).
         for address in (*turn.listen, turn.relay_address):
-            need(_is_address(address, 4), "turn.listen / turn.relay_address", address, "an IPv4 address")
+            need(
+                address == AUTO or _is_address(address, 4),
+                "turn.listen / turn.relay_address",
+                address,
+                "an IPv4 address",
+            )
         need(bool(turn.listen), "turn.listen", turn.listen, "at least one address")
         external = turn.external_address
         need(not external or _is_address(external, 4), "turn.external_address", external, "an IPv4 address")
