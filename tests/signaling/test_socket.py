@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.signaling.realtime_hub import TestHub, call_token, hub, token, until
@@ -284,3 +291,66 @@ def test_realtime_url_keeps_host_and_path() -> None:
     assert realtime_url("wss://h/realtime/v1/websocket") == "wss://h/realtime/v1/websocket"
     with pytest.raises(OurError):
         realtime_url("ftp://h")
+
+
+async def test_tls_is_checked_with_the_given_context(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=certificate)
+
+    async def silent(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serve(silent, "127.0.0.1", 0, ssl=server_context) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        url = f"https://127.0.0.1:{port}"
+        stranger, friend = End(url), End(url)
+        friend.socket = RealtimeSocket(url, Secret(token()), ssl=trusting)
+        async with running(stranger, friend):
+            await until(lambda: friend.socket.state is SocketState.UP)
+            await until(lambda: stranger.socket._backoff.failures >= 2)
+            assert stranger.socket_states == []
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+async def test_cancelling_at_any_moment_leaves_no_task() -> None:
+    async with hub() as server:
+        for steps in (1, 2, 5, 10, 20, 50):
+            end = End(server.base)
+            end.join("call:c1", call_token("c1", "a"))
+            async with running(end):
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+            assert end.channel.state is ChannelState.CLOSED
+            with pytest.raises(SignalingError):
+                await end.channel.joined(20)
+        await until(lambda: server.realtime.stats().connections == 0)
