@@ -18,7 +18,7 @@ WINDOW_FRAMES = 1_000  # frames, 20 s: long enough to see 1 % loss ten times, sh
 RECENT_FRAMES = 250  # frames, 5 s: after this time without lateness the delay may come down
 RECENT_MARGIN = 20 * MS  # kept above the worst of the recent frames: one frame's recovery
 CONCEALMENT_COST = 4_000.0 * MS  # samples of delay that one concealed share of 1.0 is worth: 1 % = 40 ms
-DOWN_MARGIN = 15 * MS  # cost that a shorter delay must save: chance must not move it to and fro
+DOWN_MARGIN = 8 * MS  # cost that a shorter delay must save: chance must not move it to and fro
 LATEST = 400 * MS  # no frame is waited for longer than this beyond the earliest one
 SHAPE_FRAMES = 50  # frames, 1 s: until then a rebased estimate keeps the spread it had
 UPDATE_FRAMES = 5  # frames between two searches of the best target

@@ -45,26 +45,24 @@ def find_period(sound: Samples, longest: int = MAX_PERIOD) -> Period | None:
     if float(np.dot(window, window)) < QUIET_RMS**2 * len(window):
         return Period(longest, 1.0)
     coarse = window.reshape(-1, DECIMATION).mean(axis=1)
-    template = OVERLAP // DECIMATION
-    first = MIN_PERIOD // DECIMATION
-    correlation = np.correlate(coarse[first:], coarse[:template], mode="valid")
-    energy = np.concatenate(([0.0], np.cumsum(coarse * coarse, dtype=np.float64)))
-    energies = energy[first + template :] - energy[first:-template]
+    first, template = MIN_PERIOD // DECIMATION, OVERLAP // DECIMATION
+    best, _ = _best_match(coarse[first:], coarse[:template])
+    around = (first + best) * DECIMATION
+    low = max(MIN_PERIOD, around - DECIMATION)
+    high = min(longest, around + DECIMATION)
+    exact, similarity = _best_match(window[low : high + OVERLAP], window[:OVERLAP])
+    return Period(low + exact, similarity)
+
+
+def _best_match(sound: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> tuple[int, float]:
+    """Return where the template fits best, and the normalised correlation there."""
+    correlation = np.correlate(sound, template, mode="valid")
+    power = np.concatenate(([0.0], np.cumsum(sound * sound, dtype=np.float64)))
+    energies = power[len(template) :] - power[: -len(template)]
     score = correlation / np.sqrt(np.maximum(energies, 1.0))
-    best = (int(np.argmax(score)) + first) * DECIMATION
-    return _refine(window, best, longest)
-
-
-def _refine(window: npt.NDArray[np.float32], coarse: int, longest: int) -> Period:
-    """Look at the full rate around a coarse period."""
-    low = max(MIN_PERIOD, coarse - DECIMATION)
-    high = min(longest, coarse + DECIMATION)
-    template = window[:OVERLAP]
-    correlation = np.correlate(window[low : high + OVERLAP], template, mode="valid")
-    index = int(np.argmax(correlation))
-    shifted = window[low + index : low + index + OVERLAP]
-    norm = float(np.sqrt(np.dot(template, template) * np.dot(shifted, shifted)))
-    return Period(low + index, float(correlation[index]) / norm if norm > 0 else 1.0)
+    best = int(np.argmax(score))
+    scale = float(np.sqrt(max(float(np.dot(template, template)), 1.0)))
+    return best, float(score[best]) / scale
 
 
 def cross_fade(old: Samples, new: Samples) -> Samples:
