@@ -105,7 +105,7 @@ async def test_coturn_does_not_outlive_a_killed_hub(tmp_path: Path) -> None:
     coturn_pid = int((await child.stdout.readline()).split()[1])
     child.kill()
     await child.wait()
-    while await asyncio.to_thread(is_running, coturn_pid):
+    while await asyncio.to_thread(is_running, coturn_pid):  # noqa: ASYNC110 - it is not our child
         await asyncio.sleep(0.05)
 
 

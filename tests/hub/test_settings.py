@@ -72,7 +72,7 @@ def test_template_names_every_key_with_its_default() -> None:
         ({"state_dir": "s", "turn": {"provider": "magic"}}, "turn.provider"),
         (
             {"state_dir": "s", "turn": {"provider": "coturn", "relay_address": "::1"}},
-            "turn.listen / turn.relay_address",
+            "turn.relay_address",
         ),
         ({"state_dir": "s", "turn": {"provider": "coturn", "tls_port": 443}}, "turn.tls_port"),
         ({"state_dir": "s", "turn": {"provider": "hmac"}}, "turn.secret_file"),

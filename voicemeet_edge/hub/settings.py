@@ -292,10 +292,11 @@ def _check_turn(turn: TurnSettings, http: HttpSettings, need: _Need) -> None:
     need(turn.provider in providers, "turn.provider", turn.provider, "off, coturn, hmac or cloudflare")
     if turn.provider == "coturn":
         # Debian's coturn has a hole in its deny list for IPv6 relays (CVE-2026-27624).
-        for address in (*turn.listen, turn.relay_address):
+        named = [("turn.listen", address) for address in turn.listen]
+        for key, address in (*named, ("turn.relay_address", turn.relay_address)):
             need(
                 address == AUTO or _is_address(address, 4),
-                "turn.listen / turn.relay_address",
+                key,
                 address,
                 "an IPv4 address",
             )
