@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,20 @@ def test_nothing_flashes_more_than_three_times_in_a_second() -> None:
             level, now = step.level, now + step.seconds
         for start in rises:
             assert sum(start <= rise < start + 1.0 for rise in rises) <= 3, lamp
+
+
+def picture(pattern: tuple[Step, ...]) -> str:
+    """Draw four seconds of a pattern, a tenth of a second for each character."""
+    steps = unrolled(pattern)
+    levels = [step.level for step in steps for _ in range(round(step.seconds * 100))]
+    sampled = levels[5:400:10]  # the middle of each tenth
+    return "".join("█" if level >= 0.6 else "▒" if level > 0 else "·" for level in sampled)
+
+
+def test_the_pictures_in_the_docs_are_drawn_from_the_table() -> None:
+    docs = (Path(__file__).parent.parent.parent / "docs" / "panel.md").read_text()
+    rows = dict(re.findall(r"^\| \**([a-z ]+?)\** \|[^|]*\| `([█▒·]+)` \|$", docs, re.MULTILINE))
+    assert rows == {lamp.value.replace("_", " "): picture(pattern) for lamp, pattern in PATTERNS.items()}
 
 
 def test_night_dims_everything_but_an_open_microphone() -> None:
