@@ -43,6 +43,7 @@ PURE = (
     "call.signs",
     "call.wordlist",
     "call.words",
+    "hub.address",
     "hub.authorizer",
     "hub.calls",
     "hub.limits",
@@ -65,7 +66,7 @@ PURE = (
     "webrtc.rtp",
     "webrtc.sdp",
 )
-APP = ("__main__", "app", "build", "cli")
+APP = ("__main__", "app", "build", "cli", "service")
 
 FORBIDDEN_FOR_PURE = {
     "aiohttp",

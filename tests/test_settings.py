@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicemeet_edge.backend.verbs import POOL_PATTERN
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import MAX_FILE_BYTES, Settings, render_template
@@ -70,6 +71,14 @@ class TestValues:
         with pytest.raises(FrozenInstanceError):
             Settings().call.pool = "x"  # type: ignore[misc]
 
+    @given(st.text(alphabet="az09-_A", max_size=40))
+    def test_a_pool_is_what_the_wire_contract_takes(self, pool: str) -> None:
+        try:
+            accepted = Settings.from_dict({"call": {"pool": pool}}).call.pool == pool
+        except SettingsError:
+            accepted = False
+        assert accepted == bool(POOL_PATTERN.match(pool))
+
     @pytest.mark.parametrize(
         ("pool", "policy", "in_force"),
         [
@@ -121,6 +130,7 @@ class TestRefusals:
             ("[call]\nrole = 1", "call.role"),
             ("[call]\npool = 'Front Desk'", "call.pool"),
             ("[call]\npool = ''", "call.pool"),
+            ("[call]\npool = 'desk-'", "call.pool"),
             ("[call]\nring_timeout_s = nan", "call.ring_timeout_s"),
             ("[call]\nring_timeout_s = inf", "call.ring_timeout_s"),
             ("[call]\nring_timeout_s = true", "call.ring_timeout_s"),

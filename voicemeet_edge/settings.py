@@ -78,7 +78,9 @@ class CallSettings:
 
     pool: str = option(
         PUBLIC_POOL,
-        validators.text(r"[a-z0-9][a-z0-9_-]{0,62}", "a name of small letters, digits, - and _"),
+        validators.text(
+            r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of small letters, digits and - inside"
+        ),
         'Who can meet whom: "public" for strangers, or a name all devices of one building share.',
     )
     role: Role = option(
