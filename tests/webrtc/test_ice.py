@@ -128,3 +128,21 @@ async def test_forged_voice_from_the_right_address_is_dropped() -> None:
         await caller.hears(answerer)
         assert [packet.payload for packet in caller.packets] == [b"voice"]
         assert caller.peer.stats().packets_dropped >= 1
+
+
+@pytest.mark.namespaces
+@needs_namespaces
+def test_names_can_be_looked_up_in_one_event_loop_after_another() -> None:
+    """aioice keeps its mDNS lock per thread, and a lock once waited for belongs to its loop."""
+
+    async def look_up() -> None:
+        with BridgedNetwork(("one",)) as network, network.inside("one"):
+            connection = IceConnection(PeerOptions(addresses=(network.address("one"),)), controlling=True)
+            await connection.gather_candidates()
+            names = [IceCandidate("1", 1, f"nobody-{n}.local", 1000 + n, "host") for n in range(3)]
+            await asyncio.gather(*(connection.add_remote(name) for name in names))
+            assert connection.remote_candidates == []
+            await connection.close()
+
+    for _ in range(2):
+        asyncio.run(look_up())

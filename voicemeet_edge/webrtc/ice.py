@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ import ifaddr
 from aioice import mdns, stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, get_or_create_mdns_protocol
+from aioice.ice import _mdns as mdns_of_thread
 
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions, parse_ice_url
@@ -38,6 +40,17 @@ STUN_DELAYS = tuple(retry_delays(STUN_TIMEOUT_S))
 for _name in ("aioice", "aiortc"):
     if logging.getLogger(_name).level == logging.NOTSET:
         logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+_mdns_loop = threading.local()
+
+
+def own_mdns() -> None:
+    """Let aioice make its mDNS socket and lock anew for this event loop; it keeps them for a thread."""
+    loop = asyncio.get_running_loop()
+    if getattr(_mdns_loop, "loop", None) is not loop:
+        _mdns_loop.loop = loop
+        vars(mdns_of_thread).pop("lock", None)
 
 
 def local_addresses(options: PeerOptions) -> list[str]:
@@ -143,6 +156,7 @@ class IceConnection(aioice.Connection):
         if self._local_candidates_start:
             return
         self._local_candidates_start = True
+        own_mdns()
         self._gathering = asyncio.ensure_future(self._gather())
         try:
             await asyncio.wait((self._gathering,))

@@ -150,7 +150,9 @@ class Peer:
         # RFC 8445 §6.1.1: the offerer controls, except when it is only half an ICE agent.
         self._connection.ice_controlling = remote.ice_lite
         await self._connection.gather_candidates()
-        server = remote.setup == "active"
+        # RFC 8842 §5.3 would rather have the answerer active. But the DTLS server picks the SRTP profile, and
+        # Chromium's picks one without AEAD although it offers the better ones.
+        server = remote.setup != "passive"
         answer = write(self._describe("passive" if server else "active", remote))
         self._start(remote, server=server)
         return answer
@@ -218,6 +220,12 @@ class Peer:
         except MediaError as error:
             self._finish(Failed(error))
             return
+        except Exception as error:  # the top of this task: whoever waits for an event must get one
+            # The text of a foreign exception may hold an address; its kind never does.
+            logger.error("connecting broke: %s", type(error).__name__)
+            logger.debug("connecting broke", exc_info=True)
+            self._finish(Failed(MediaError("connecting broke", code="internal")))
+            return
         delay = FIRST_REPORT_S
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
@@ -229,12 +237,17 @@ class Peer:
 
     async def _establish(self, remote: RemoteDescription, *, server: bool) -> None:
         began = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(remote))
-            chosen = group.create_task(
-                seam.start_ice(self._ice, remote.ufrag, remote.password, lite=remote.ice_lite)
-            )
-        if not chosen.result():
+        feed = asyncio.create_task(self._feed(remote))
+        try:
+            chosen = await seam.start_ice(self._ice, remote.ufrag, remote.password, lite=remote.ice_lite)
+        finally:
+            # A name that nobody answers for takes a second; a path that was found need not wait for it.
+            feed.cancel()
+            await asyncio.wait((feed,))
+            self._fed = True
+        if not feed.cancelled():
+            feed.result()
+        if not chosen:
             raise self._connect_error("ice_failed", "no path to the other side")
         checked = time.monotonic()
         if not await self._dtls.connect(remote.fingerprints, server=server):
