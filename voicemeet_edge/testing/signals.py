@@ -85,7 +85,9 @@ def write_wav(path: str | Path, samples: Samples, rate: int = SAMPLE_RATE) -> No
 
 def resample(samples: npt.NDArray[np.float64], ratio: float) -> npt.NDArray[np.float64]:
     """Change the number of samples by `ratio` with a windowed sinc (16 zero crossings a side)."""
-    count = int(len(samples) * ratio)
+    count = int(
+        len(samples) * ratio + 1e-6
+    )  # the product of a whole number of samples may come out a hair below
     cutoff = min(1.0, ratio)
     half = int(np.ceil(16 / cutoff))
     taps = np.arange(-half + 1, half + 1)
@@ -119,3 +121,21 @@ def correlation(heard: Samples, said: Samples) -> tuple[float, int]:
     score = raw / np.sqrt(np.maximum(energy, floor) * max(float(np.sum(short**2)), 1.0))
     best = int(np.argmax(score))
     return float(score[best]), best
+
+
+PIECE_S = 0.3  # s; within so short a piece a playout that stretches and squeezes keeps the waveform
+
+
+def likeness(heard: Samples, said: Samples) -> float:
+    """Say how much of `said` is in `heard`: the median of the correlations of its loud pieces.
+
+    Bears concealment, tempo changes and delay that moves: speech that arrived has 0.5 to 1.0, another
+    voice under 0.2.
+    """
+    length = round(PIECE_S * SAMPLE_RATE)
+    pieces = [said[start : start + length] for start in range(0, len(said) - length + 1, length)]
+    power = [float(np.mean(piece.astype(np.float64) ** 2)) for piece in pieces]
+    loud = [piece for piece, level in zip(pieces, power, strict=True) if level > 0.2 * max(power)]
+    if not loud or len(heard) < length:
+        return 0.0
+    return float(np.median([correlation(heard, piece)[0] for piece in loud]))

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicemeet_edge.audio.reference import KEEP, LIMIT, WINDOW, FarReference
+
+
+def frame(number: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
+    return np.full(480, number, np.int16)
+
+
+def test_frames_come_in_order_and_are_copies() -> None:
+    reference = FarReference()
+    buffer = frame(1)
+    reference.put(buffer)
+    buffer[:] = 2
+    reference.put(buffer)
+    assert [int(reference.take()[0]) for _ in range(2)] == [1, 2]
+
+
+def test_silence_stands_in_for_what_is_not_there() -> None:
+    reference = FarReference()
+    assert not reference.take().any()
+    assert reference.gaps == 1
+
+
+def test_a_playback_clock_that_runs_ahead_never_makes_the_reference_late() -> None:
+    """Late is fatal: two percent too many far frames, and the queue stays as short as ever."""
+    reference = FarReference()
+    late = []
+    for number in range(5000):
+        reference.put(frame(number % 30_000))
+        if number % 50 == 0:
+            reference.put(frame(number % 30_000))
+        late.append(number - int(reference.take()[0]))
+    assert max(late[WINDOW * 2 :]) <= 4
+    assert reference.slips > 50
+
+
+def test_jitter_of_the_two_threads_costs_nothing() -> None:
+    reference = FarReference()
+    reference.put(frame(0))
+    for _ in range(500):
+        for _ in range(2):
+            reference.put(frame(1))
+        for _ in range(2):
+            reference.take()
+    assert reference.gaps == 0
+    assert reference.slips == 0
+
+
+def test_start_of_playback_in_a_burst_is_forgotten_within_a_second() -> None:
+    reference = FarReference()
+    for number in range(5):
+        reference.put(frame(number))
+    for number in range(5, 5 + WINDOW + 2):
+        reference.put(frame(number))
+        last = int(reference.take()[0])
+    assert number - last <= KEEP + 1
+
+
+def test_resync_drops_what_piled_up_while_the_microphone_was_not_read() -> None:
+    reference = FarReference()
+    for number in range(10):
+        reference.put(frame(number))
+    reference.resync()
+    assert int(reference.take()[0]) == 9
+    assert reference.slips == 9
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_queue_is_bounded_and_order_is_kept(puts: list[bool]) -> None:
+    reference = FarReference()
+    number, seen = 0, 0
+    for put in puts:
+        if put:
+            number += 1
+            reference.put(frame(number))
+        elif (taken := int(reference.take()[0])) != 0:
+            assert seen < taken <= number
+            assert number - taken < LIMIT
+            seen = taken

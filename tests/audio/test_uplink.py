@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from tests.audio.doubles import until
+from voicemeet_edge.audio.uplink import IN_FLIGHT_LIMIT, Uplink
+
+
+async def test_frames_arrive_in_order_from_another_thread() -> None:
+    sent: list[tuple[bytes, int]] = []
+    uplink = Uplink(asyncio.get_running_loop(), lambda payload, stamp: sent.append((payload, stamp)))
+
+    def put_all() -> None:
+        for number in range(IN_FLIGHT_LIMIT):
+            uplink.put(bytes([number]), number)
+
+    thread = threading.Thread(target=put_all)
+    thread.start()
+    await until(lambda: len(sent) == IN_FLIGHT_LIMIT)
+    await asyncio.to_thread(thread.join, 5)
+    assert sent == [(bytes([n]), n) for n in range(IN_FLIGHT_LIMIT)]
+    assert (uplink.sent, uplink.dropped) == (IN_FLIGHT_LIMIT, 0)
+
+
+async def test_a_loop_that_stands_still_gets_the_newest() -> None:
+    sent: list[int] = []
+    uplink = Uplink(asyncio.get_running_loop(), lambda _, stamp: sent.append(stamp))
+    for number in range(50):  # the loop does not run in between
+        uplink.put(b"", number)
+    await asyncio.sleep(0)
+    await until(lambda: bool(sent))
+    assert sent == list(range(50 - IN_FLIGHT_LIMIT, 50))
+    assert uplink.dropped == 50 - IN_FLIGHT_LIMIT
+
+
+async def test_nothing_is_sent_after_stop() -> None:
+    sent: list[int] = []
+    uplink = Uplink(asyncio.get_running_loop(), lambda _, stamp: sent.append(stamp))
+    uplink.put(b"", 1)
+    uplink.stop()
+    uplink.put(b"", 2)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sent == []
+
+
+def test_a_closed_loop_is_no_error() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    uplink = Uplink(loop, lambda *_: None)
+    uplink.put(b"", 1)
+    uplink.put(b"", 2)
+    assert uplink.sent == 0
