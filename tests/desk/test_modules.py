@@ -218,3 +218,22 @@ async def test_descriptions_are_cut_down_to_what_we_chose(desks: Desks) -> None:
             assert never not in offer
         addresses = [line for line in offer.splitlines() if line.startswith(("c=", "o=", "a=rtcp:"))]
         assert all(line.endswith(("0.0.0.0", "127.0.0.1")) for line in addresses)
+
+
+async def test_a_description_with_two_fingerprints_is_refused(desks: Desks) -> None:
+    """Or a hub could put the true one where the check words look and its own where DTLS does."""
+    page = await desks.page()
+    ours, theirs = (f"a=fingerprint:sha-256 {':'.join([byte] * 32)}" for byte in ("AA", "BB"))
+    cases = [
+        [ours],
+        [ours.lower(), ours],
+        [ours, theirs],
+        [ours, "a=fingerprint:sha-512 CC"],
+        [],
+        [ours[:-3]],
+    ]
+    got = await page.evaluate(
+        "import('/desk/sdp.js').then(({ fingerprint }) =>"
+        f" {json.dumps(cases)}.map((lines) => fingerprint(['v=0', ...lines, ''].join('\\r\\n'))))"
+    )
+    assert [bool(print_) for print_ in got] == [True, True, False, False, False, False]

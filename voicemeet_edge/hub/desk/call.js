@@ -3,9 +3,9 @@
 
 import { after, within } from './clock.js';
 import { Inbox, parse } from './messages.js';
-import { Media } from './media.js';
+import { Media, MediaError } from './media.js';
 import { Negotiation } from './negotiation.js';
-import { NoSeal, SealError, Sealer } from './sealed.js';
+import { NoSeal, Sealer } from './sealed.js';
 import { WordsError, WordsExchange } from './words.js';
 
 export const LIMITS = {
@@ -108,7 +108,7 @@ export class Call {
   }
 
   onError(error) {
-    if (error instanceof WordsError) this.end(error.code);
+    if (error instanceof WordsError || error instanceof MediaError) this.end(error.code);
     else this.end('failed');
   }
 
@@ -118,8 +118,9 @@ export class Call {
       opened = await this.envelope.open(event, payload);
     } catch (error) {
       this.dropped += 1;
+      // Its goodbye may be all we get: whoever hears the other first ends the call at once.
       // Before the first good message this is who the peer is; afterwards it is somebody's noise.
-      if (error instanceof SealError && FATAL_SEALS.has(error.code) && !this.envelope.opened) {
+      if (/^(hello|bye)$/.test(event) && FATAL_SEALS.has(error.code) && !this.envelope.opened) {
         await this.end(error.code);
       }
       return;
@@ -189,6 +190,7 @@ export class Call {
       this.end('connect_timeout');
     } else {
       this.connected = false;
+      if (this.phase === 'reconnecting') return; // its time is already running
       this.enter('reconnecting');
       this.retry();
     }
@@ -207,8 +209,9 @@ export class Call {
   }
 
   async showWords() {
-    if (this.over || !this.connected || !this.media.peerFingerprint) return;
-    const words = await this.negotiation.wordsExchange.words(this.media.peerFingerprint);
+    if (this.over || !this.connected) return;
+    const print = await this.media.peerFingerprint();
+    const words = print && (await this.negotiation.wordsExchange.words(print));
     if (words && words.join() !== this.words?.join()) this.changed({ words });
   }
 

@@ -12,6 +12,7 @@ import { Verbs } from './verbs.js';
 import { show } from './view.js';
 
 const ENDED_MS = 4_000; // how long the end of a call is shown before the desk is ready again
+const SETTLE_MS = 3_000; // a healthy server is reached much sooner
 const REPORT_WINDOW_MS = 30_000; // after a call in which it can still be reported
 const REPORT_TRIES = 40; // with back-off: about a quarter of an hour of dead network
 
@@ -44,7 +45,7 @@ function enter(state) {
 /** What the state is while there is no call. */
 function idleState(code = null) {
   if (code && reachable) return 'refused';
-  if (!reachable || !desk.realtime.open) return 'offline';
+  if (!reachable || !desk.realtime.open) return desk.settled ? 'offline' : 'starting';
   return desk.wanted ? (model.role === 'answerer' ? 'ready' : 'seeking') : 'ready';
 }
 
@@ -93,6 +94,7 @@ async function onDuty(config) {
     verbs: new Verbs(config.verbs, config.apikey),
     realtime: new Realtime(socket.href, config.apikey, () => showIdle()),
     wanted: model.role === 'answerer',
+    settled: false, // connecting for the first time is no failure yet
     onReachable(yes, code) {
       reachable = yes;
       showIdle(code);
@@ -109,6 +111,11 @@ async function onDuty(config) {
   desk.finder = new Finder(desk);
   desk.realtime.connect();
   reachable = true;
+  const mine = desk;
+  after(SETTLE_MS, () => {
+    mine.settled = true;
+    if (mine === desk) showIdle();
+  });
   if (desk.wanted) look();
   else showIdle();
 }
@@ -259,6 +266,8 @@ function wire() {
   $('key').addEventListener('input', () => ($('key-error').textContent = ''));
   addEventListener('keydown', onKey);
   addEventListener('online', () => desk?.finder.hint());
+  // Taken out of the browser's memory again: what was closed stays closed, so begin anew.
+  addEventListener('pageshow', (event) => event.persisted && location.reload());
   addEventListener('pagehide', () => {
     model.call?.endNow();
     if (!model.call) desk?.finder.leave({ keepalive: true });

@@ -29,7 +29,7 @@ export class Finder {
           this.desk.onReachable(true, null);
           if (reply.status === 'matched') return reply;
           this.listen(reply.wait_token);
-          this.wait = pause(reply.poll_after_s * (850 + Math.random() * 300), signal);
+          this.wait = pause((reply.poll_after_s || 3) * (850 + Math.random() * 300), signal);
         } catch (error) {
           if (signal.aborted) break;
           this.desk.onReachable(error.status !== 0, error.code);

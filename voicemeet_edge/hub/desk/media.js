@@ -3,11 +3,20 @@
 
 import { after, every } from './clock.js';
 import { fingerprint, forTheWire, publicCandidate, voiceOnly } from './sdp.js';
+import { hex } from './words.js';
 
 const GATHER_MS = 400; // what is not gathered by then follows as trickled candidates
 const WATCH_MS = 500; // how often received packets are counted
 const SILENT_MS = 5_000; // no packet for so long: the path is gone
 const MAX_HELD = 32; // candidates that came before their description
+
+/** The other side's description or certificate is not what it must be; end the call. */
+export class MediaError extends Error {
+  constructor(code) {
+    super(code);
+    this.code = code;
+  }
+}
 
 export class Media {
   /** handlers: onState('connected' | 'lost'), onCandidate(candidate, mid, attempt), onTrack(track). */
@@ -24,7 +33,7 @@ export class Media {
     this.iceServers = [];
     this.track = null;
     this.connection = null;
-    this.peerFingerprint = '';
+    this.promised = ''; // the fingerprint in the other side's description
   }
 
   /** For browsers that do not tell a certificate's fingerprint: a description has it. */
@@ -48,6 +57,8 @@ export class Media {
     this.attempt = attempt;
     this.held = [];
     this.described = false; // ours is on the wire: later candidates must be trickled
+    // A new path that never comes up would otherwise only be missed by ICE itself, much later.
+    if (attempt > 0) this.stopWatch = after(SILENT_MS, () => this.handlers.onState('lost'));
     connection.ontrack = ({ track }) => this.handlers.onTrack(track);
     connection.onicecandidate = ({ candidate }) => {
       if (!this.described || !candidate?.candidate) return;
@@ -91,8 +102,10 @@ export class Media {
   }
 
   async takeRemote(connection, type, sdp) {
+    this.promised = fingerprint(sdp);
+    // With two of them the check words could be made of one and the connection of the other.
+    if (!this.promised) throw new MediaError('no_fingerprint');
     await connection.setRemoteDescription({ type, sdp: voiceOnly(sdp) });
-    this.peerFingerprint = fingerprint(sdp);
     for (const candidate of this.held.splice(0)) await this.add(connection, candidate);
   }
 
@@ -108,6 +121,17 @@ export class Media {
     } catch {
       // A candidate this browser cannot read is one path less, not the end of the call.
     }
+  }
+
+  /** The certificate DTLS really saw, or '' while there is none; MediaError when it is not the promised one. */
+  async peerFingerprint() {
+    const transport = this.connection?.getTransceivers()[0]?.receiver.transport;
+    if (transport?.state !== 'connected') return '';
+    const [certificate] = transport.getRemoteCertificates?.() ?? [];
+    if (!certificate) return this.promised; // a browser that does not tell: it has compared them itself
+    const digest = hex(new Uint8Array(await crypto.subtle.digest('SHA-256', certificate)));
+    if (digest !== this.promised.toLowerCase().replace(/^sha-256 |:/g, '')) throw new MediaError('fingerprint_mismatch');
+    return `sha-256 ${digest}`;
   }
 
   /** Send this microphone track, or nothing when null. */

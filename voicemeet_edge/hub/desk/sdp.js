@@ -4,9 +4,12 @@
 const OPUS_FMTP = 'minptime=10;useinbandfec=1;stereo=0;sprop-stereo=0;cbr=1'; // RFC 7587 6.1
 const FEEDBACK = /^a=(?:rtcp-fb|extmap|extmap-allow-mixed|rtcp-rsize)/; // extmap: audio level shows speech
 
-/** The SHA-256 fingerprint in a description, or '' when there is none. */
+/** The one SHA-256 fingerprint in a description, or '' when there is none, another, or more than one. */
 export function fingerprint(sdp) {
-  return /^a=fingerprint:(sha-256 [0-9A-F:]+)\s*$/im.exec(sdp)?.[1] ?? '';
+  const said = sdp.split(/\r?\n/).filter((line) => /^a=fingerprint:/i.test(line));
+  const [one, ...others] = new Set(said.map((line) => line.slice(14).trim().toUpperCase()));
+  const value = /^SHA-256 ((?:[0-9A-F]{2}:){31}[0-9A-F]{2})$/.exec(one ?? '')?.[1];
+  return value && !others.length ? `sha-256 ${value}` : '';
 }
 
 /** Keep Opus only and our parameters; leaves every other line alone. */
