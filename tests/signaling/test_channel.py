@@ -235,6 +235,7 @@ def test_a_token_that_came_during_the_join_is_sent_after_it() -> None:
     assert channel.set_token(Secret("t2"), 1.0) == Step()
     frame = assert_one_frame(channel.receive(reply("1", "ok"), 2.0), "access_token")
     assert frame.payload == {"access_token": "t2"}
+    assert channel.set_token(Secret("t2"), 2.5) == Step()  # the same again says nothing
     assert assert_one_frame(channel.set_token(Secret("t3"), 3.0), "access_token").join_ref == "1"
 
 

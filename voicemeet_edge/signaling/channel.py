@@ -209,7 +209,8 @@ class Channel:
         step = Step()
         self._token = token
         if self.state is ChannelState.JOINED:
-            self._send_token(step)
+            if token != self._sent_token:
+                self._send_token(step)
         elif self.state in (ChannelState.TOKEN_WANTED, ChannelState.REFUSED):
             if self._is_up:
                 self._join(step, now)
