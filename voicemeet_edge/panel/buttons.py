@@ -128,6 +128,9 @@ class GpioPanel:
             self._led = PWMLED(settings.lamp_line, frequency=LAMP_FREQUENCY_HZ, pin_factory=factory)
             self._add(settings.call_line, ButtonEvent.CALL_PRESSED, ButtonEvent.CALL_HELD)
             self._add(settings.report_line, ButtonEvent.REPORT_PRESSED, None)
+            # Only with all lines in hand: watching starts the factory's thread, taking lines does not.
+            for line in self._lines:
+                line.watch(settings.debounce_ms / 1000)
         except BaseException:
             self._release()
             raise
@@ -160,19 +163,16 @@ class GpioPanel:
         # Without a pull of ours the button has its own and goes to ground, as with a pull-up.
         active_state = False if pull_up is None else None
         device = InputDevice(line, pull_up=pull_up, active_state=active_state, pin_factory=self._factory)
-        debounce_s = self._settings.debounce_ms / 1000
         recogniser = PressRecogniser(
             pressed,
             held,
             hold_s=self._settings.hold_s,
-            debounce_s=debounce_s,
+            debounce_s=self._settings.debounce_ms / 1000,
             down_at_start=bool(device.is_active),
         )
         if recogniser.is_down:
             logger.warning("A button is down at start; it counts once it has been released")
-        button = _ButtonLine(device, recogniser, loop=self._loop, put=self._queue.put)
-        self._lines.append(button)
-        button.watch(debounce_s)
+        self._lines.append(_ButtonLine(device, recogniser, loop=self._loop, put=self._queue.put))
 
     def _set_light(self, level: float) -> None:
         self._led.value = level
