@@ -123,21 +123,24 @@ class _Parts:
     tokens: Tokens
     tls: HubTls | None
     coturn: Coturn | None
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What is read from the disk at the start, in one go and off the loop."""
+    """What is read from disk and machine at the start, in one go and off the loop."""
 
     secrets: HubSecrets
     tls: HubTls | None
     desk: dict[str, bytes]
     turn_secret: Secret
+    host: str
 
 
 def _read_files(settings: HubSettings) -> _Files:
     secrets = load_or_make_secrets(settings.state_dir)
-    tls = hub_tls(settings.http, settings.state_dir, _names(settings))
+    names = _names(settings)
+    tls = hub_tls(settings.http, settings.state_dir, names)
     desk = read_desk(Path(__file__).parent / "desk")
     turn = settings.turn
     turn_secret = secrets.turn
@@ -145,7 +148,7 @@ def _read_files(settings: HubSettings) -> _Files:
         turn_secret = _secret_file("turn.secret_file", turn.secret_file)
     elif turn.provider == "cloudflare":
         turn_secret = _secret_file("turn.cloudflare_token_file", turn.cloudflare_token_file)
-    return _Files(secrets, tls, desk, turn_secret)
+    return _Files(secrets, tls, desk, turn_secret, names[0])
 
 
 async def _prepare(settings: HubSettings, stack: contextlib.AsyncExitStack) -> _Parts:
@@ -171,7 +174,7 @@ async def _prepare(settings: HubSettings, stack: contextlib.AsyncExitStack) -> _
     )
     verbs = Verbs(settings, tokens, store, turn, realtime.broadcast, scores=await store.load_scores())
     app = make_app(verbs, settings, tokens.apikey.reveal(), files.desk, realtime.attach)
-    return _Parts(app, verbs, tokens, files.tls, coturn)
+    return _Parts(app, verbs, tokens, files.tls, coturn, files.host)
 
 
 async def _turn(
@@ -208,7 +211,7 @@ async def _listen(runner: web.AppRunner, settings: HubSettings, tls: ssl.SSLCont
 
 
 def _info(settings: HubSettings, parts: _Parts, port: int) -> HubInfo:
-    host = _names(settings)[0]
+    host = parts.host
     shown = f"[{host}]" if ":" in host else host
     scheme = "https" if parts.tls is not None else "http"
     url = settings.http.public_url.rstrip("/") or f"{scheme}://{shown}:{port}"
