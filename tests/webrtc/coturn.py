@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from voicemeet_edge.secret import Secret
+from voicemeet_edge.testing.network import Network
 from voicemeet_edge.webrtc.options import IceServer
 from voicemeet_edge.webrtc.seam import EdgeCertificate
 
@@ -37,6 +39,7 @@ class Coturn:
     folder: Path
     log: Path
     ca: str
+    address: str = "127.0.0.1"
 
     def server(self, *urls: str, ttl_s: int = 600, secret: str = SECRET, user: str = "test") -> IceServer:
         """Return credentials for the given URLs, or for UDP."""
@@ -47,12 +50,12 @@ class Coturn:
     @property
     def udp(self) -> str:
         """The first rung."""
-        return f"turn:127.0.0.1:{self.port}?transport=udp"
+        return f"turn:{self.address}:{self.port}?transport=udp"
 
     @property
     def tcp(self) -> str:
         """The second."""
-        return f"turn:127.0.0.1:{self.port}?transport=tcp"
+        return f"turn:{self.address}:{self.port}?transport=tcp"
 
     @property
     def tls(self) -> str:
@@ -95,17 +98,21 @@ def _certificate(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def coturn(folder: Path, *extra: str) -> AsyncIterator[Coturn]:
-    """Run turnserver until the block ends."""
+async def coturn(
+    folder: Path, *extra: str, network: Network | None = None, node: str = ""
+) -> AsyncIterator[Coturn]:
+    """Run turnserver until the block ends, on loopback or on a node of a network."""
     binary = shutil.which("turnserver")
     if binary is None:
         pytest.skip("coturn is not installed (Debian package coturn)")
     port, tls_port = free_ports(2)
+    address = "127.0.0.1" if network is None else network.address(node)
+    command = (lambda *argv: list(argv)) if network is None else partial(network.command, node)
     _certificate(folder)
     log = folder / "turn.log"
     config = folder / "turnserver.conf"
     lines = [
-        "listening-ip=127.0.0.1", "relay-ip=127.0.0.1", f"listening-port={port}",
+        f"listening-ip={address}", f"relay-ip={address}", f"listening-port={port}",
         f"tls-listening-port={tls_port}", f"cert={folder}/cert.pem", f"pkey={folder}/key.pem", "no-dtls",
         "use-auth-secret", f"static-auth-secret={SECRET}", "realm=test", "allow-loopback-peers", "no-cli",
         "fingerprint", f"pidfile={folder}/pid", f"userdb={folder}/db", f"log-file={log}", "simple-log",
@@ -114,24 +121,27 @@ async def coturn(folder: Path, *extra: str) -> AsyncIterator[Coturn]:
     ]  # fmt: skip
     config.write_text("\n".join(lines) + "\n")
     process = await asyncio.create_subprocess_exec(
-        binary, "-c", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        *command(binary, "-c", str(config)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         async with asyncio.timeout(START_LIMIT_S):
             for ready in (port, tls_port):
-                await _accepts(ready, process)
-        yield Coturn(port, tls_port, folder, log, str(folder / "cert.pem"))
+                with contextlib.nullcontext() if network is None else network.inside(node):
+                    await _accepts(address, ready, process)
+        yield Coturn(port, tls_port, folder, log, str(folder / "cert.pem"), address)
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
 
 
-async def _accepts(port: int, process: asyncio.subprocess.Process) -> None:
+async def _accepts(address: str, port: int, process: asyncio.subprocess.Process) -> None:
     while True:
         assert process.returncode is None, "turnserver ended at once"
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(address, port)
         except OSError:
             await asyncio.sleep(0.02)
             continue

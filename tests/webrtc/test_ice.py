@@ -19,6 +19,7 @@ from voicemeet_edge.webrtc.ice import (
     local_addresses,
 )
 from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions
+from voicemeet_edge.webrtc.rtp import pack_rtp
 from voicemeet_edge.webrtc.sdp import IceCandidate, leaks, parse
 
 MDNS = PeerOptions(addresses=("127.0.0.1",), policy=IcePolicy.MDNS)
@@ -127,6 +128,22 @@ async def test_forged_voice_from_the_right_address_is_dropped() -> None:
         pair.protocol.transport.sendto(bytes((0x80, 111)) + bytes(90), pair.remote_addr)
         await caller.hears(answerer)
         assert [packet.payload for packet in caller.packets] == [b"voice"]
+        assert caller.peer.stats().packets_dropped >= 1
+
+
+async def test_real_voice_from_a_wrong_address_is_dropped() -> None:
+    """Authentic packets that someone on the path sends on from elsewhere."""
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        srtp = answerer.peer._srtp
+        assert srtp is not None
+        authentic = srtp.protect(pack_rtp(111, 7, 7, 7, b"moved", marker=False))
+        target = answerer.peer._connection._nominated[1].remote_addr
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(authentic, target)
+            await caller.hears(answerer, count=3)
+        assert {packet.payload for packet in caller.packets} == {b"voice"}
         assert caller.peer.stats().packets_dropped >= 1
 
 
