@@ -64,7 +64,7 @@ PURE = (
     "webrtc.rtp",
     "webrtc.sdp",
 )
-APP = ("__main__", "app", "build", "cli", "daemon")
+APP = ("__main__", "app", "build", "cli", "daemon", "hub.daemon")
 
 FORBIDDEN_FOR_PURE = {
     "aiohttp",
