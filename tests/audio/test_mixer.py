@@ -55,3 +55,8 @@ def test_sum_saturates_and_never_wraps(speech: int, tone: int, gain: float) -> N
     exact = gain * (tone + SPEECH_UNDER_TONE * speech)
     mixed = int(Mixer().mix(frame(speech), frame(tone), gain)[0])
     assert mixed == pytest.approx(min(max(exact, -32767), 32767), abs=2 + abs(exact) * 1e-6)
+
+
+@given(value=st.integers(-32768, 32767), gain=st.floats(0.0, 1.0))
+def test_scaling_down_keeps_sign_and_size(value: int, gain: float) -> None:
+    assert int(Mixer().scale(frame(value), gain)[0]) == pytest.approx(value * gain, abs=1.01)

@@ -9,8 +9,9 @@ import pytest
 
 from voicemeet_edge.audio.card import PERIOD_BYTES, PERIOD_SAMPLES
 from voicemeet_edge.errors import DeviceLostError, SoundFatalError, XrunError
+from voicemeet_edge.testing import sound
 from voicemeet_edge.testing.signals import read_wav, write_wav
-from voicemeet_edge.testing.sound import CAPTURE_BUFFER, PLAYBACK_BUFFER, Echo, VirtualCard
+from voicemeet_edge.testing.sound import CAPTURE_BUFFER, PLAYBACK_BUFFER, Echo, Recording, VirtualCard
 
 RAMP = (np.arange(4800) + 1).astype(np.int16)
 
@@ -163,3 +164,11 @@ def test_a_period_has_one_size() -> None:
         stream.write(b"12")
     stream.close()
     assert CAPTURE_BUFFER == 4 * PERIOD_SAMPLES
+
+
+def test_memory_of_a_device_that_runs_for_days_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "MAX_KEPT", 3 * PERIOD_SAMPLES)
+    recording = Recording(None)
+    for _ in range(10):
+        recording.append(bytes(PERIOD_BYTES))
+    assert len(recording.heard()) == recording.samples == 3 * PERIOD_SAMPLES

@@ -11,7 +11,7 @@ Frame = npt.NDArray[np.int16]
 
 VOLUME_RANGE_DB = 40.0  # dB between volume 1 and 100: loudness is heard in ratios, so the knob is in dB
 SPEECH_UNDER_TONE = 0.35  # about -9 dB: a warning tone is heard over speech, and speech is still understood
-PEAK = 32767.0  # full scale of 16 bits, the same on both sides so that clipping stays symmetric
+PEAK = np.float32(32767.0)  # full scale of 16 bits, the same on both sides so that clipping stays symmetric
 
 
 def db_to_gain(gain_db: float) -> float:
@@ -38,6 +38,9 @@ class Mixer:
         """Return `frame` times `gain`, saturated; the result may be this object's buffer."""
         if gain == 1.0:
             return frame
+        if 0.0 <= gain < 1.0:  # the usual case, and nothing can saturate: one pass is enough
+            np.multiply(frame, np.float32(gain), out=self._out, casting="unsafe")
+            return self._out
         np.multiply(frame, np.float32(gain), out=self._sum)
         return self._saturate()
 
@@ -55,7 +58,9 @@ class Mixer:
         return self._saturate()
 
     def _saturate(self) -> Frame:
-        np.clip(self._sum, -PEAK, PEAK, out=self._sum)
+        # The two ufuncs are what np.clip calls in the end, at a third of its price for so few samples.
+        np.minimum(self._sum, PEAK, out=self._sum)
+        np.maximum(self._sum, -PEAK, out=self._sum)
         # Truncation is fine: half a quantisation step at 16 bits is below any loudspeaker's noise.
         np.copyto(self._out, self._sum, casting="unsafe")
         return self._out

@@ -32,7 +32,8 @@ from voicemeet_edge.testing.signals import Samples, read_wav, speech_like
 CAPTURE_BUFFER = 4 * PERIOD_SAMPLES  # samples; as the real card is opened
 PLAYBACK_BUFFER = 2 * PERIOD_SAMPLES  # samples (20 ms): what the delay figures of the benches assume
 MAX_SILENCE = 10 * SAMPLE_RATE  # samples; a stall longer than this starts a new mark instead of a long gap
-MAX_RECORDING = 3600 * SAMPLE_RATE  # samples; a forgotten recording stops growing after an hour (345 MB)
+MAX_RECORDING = 3600 * SAMPLE_RATE  # samples; a forgotten file stops growing after an hour (345 MB)
+MAX_KEPT = 90 * SAMPLE_RATE  # samples (9 MB); without a file, a device that runs for days must not grow
 FLUSH_SAMPLES = SAMPLE_RATE  # samples; a killed process loses at most a second of its recording
 AIR = 2 * SAMPLE_RATE  # samples of heard sound kept for the echo path
 SPEECH_S = 30.0  # s of generated speech before it repeats
@@ -83,7 +84,7 @@ class Recording:
 
     def append(self, pcm: bytes) -> None:
         """Add samples; flushed to the file once a second."""
-        if self.samples * 2 + len(pcm) > MAX_RECORDING * 2:
+        if self.samples * 2 + len(pcm) > (MAX_KEPT if self._path is None else MAX_RECORDING) * 2:
             return
         self.samples += len(pcm) // 2
         if self._file is None:
@@ -127,7 +128,7 @@ class VirtualCard(SoundCard):
 
     Args:
         source: what the microphone hears: samples, a WAV file, or "speech" for generated speech.
-        recording: WAV file for what is heard, or None to keep it in memory (`heard()`).
+        recording: WAV file for what is heard, or None to keep the first 90 s in memory (`heard()`).
         loop: whether the source starts again at its end; else silence follows.
         drift_ppm: how much faster than the system clock both directions run.
         capture_drift_ppm: how much faster than playback the microphone runs (two USB devices).
@@ -262,6 +263,7 @@ class _VirtualCapture(CaptureStream):
     def __init__(self, card: VirtualCard) -> None:
         self._card = card
         self._open = True
+        self._source = card.source.tobytes()
         self._start = time.monotonic()
         self._position = 0
         if len(card.capture_marks) < MAX_MARKS:
@@ -284,19 +286,25 @@ class _VirtualCapture(CaptureStream):
         return self._next_period()
 
     def _next_period(self) -> bytes:
-        source, first = self._card.source, self._position
+        first = self._position
         self._position += PERIOD_SAMPLES
-        if self._card.loop:
-            index = np.arange(first, first + PERIOD_SAMPLES) % len(source)
-            said = source[index]
-        else:
-            said = np.zeros(PERIOD_SAMPLES, np.int16)
-            part = source[first : first + PERIOD_SAMPLES]
-            said[: len(part)] = part
-        if self._card.echo is not None:
-            echo = self._card.echo_at(self._start + first / self._card.capture_rate)
-            said = np.clip(said + echo, -32768, 32767).astype(np.int16)
-        return said.tobytes()
+        said = self._said(first)
+        if self._card.echo is None:
+            return said
+        echo = self._card.echo_at(self._start + first / self._card.capture_rate)
+        mixed = np.clip(np.frombuffer(said, np.int16) + echo, -32768, 32767)
+        return np.asarray(mixed).astype(np.int16).tobytes()
+
+    def _said(self, first: int) -> bytes:
+        """Return a period of the source by slicing bytes: this double shall not cost more than a card."""
+        source = self._source
+        if not self._card.loop:
+            return source[first * 2 : first * 2 + PERIOD_BYTES].ljust(PERIOD_BYTES, b"\0")
+        start = first * 2 % len(source)
+        said = source[start : start + PERIOD_BYTES]
+        while len(said) < PERIOD_BYTES:
+            said += source[: PERIOD_BYTES - len(said)]
+        return said
 
     def close(self) -> None:
         if self._open:
