@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from voicemeet_edge.hub.app import HubInfo, run_hub
-from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings
+from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings, TurnSettings
 from voicemeet_edge.testing.browser import Browser, chromium_path
 
 
@@ -21,6 +21,7 @@ class Desks:
 
     state_dir: Path
     stack: AsyncExitStack
+    turn: TurnSettings = field(default_factory=TurnSettings)
     info: HubInfo | None = None
     pages: list[Browser] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
@@ -31,6 +32,7 @@ class Desks:
         settings = HubSettings(
             state_dir=self.state_dir,
             http=HttpSettings(port=self._port, tls="off"),
+            turn=self.turn,
             # All pages of a test come from one address and want to be served at once.
             limits=LimitSettings(address_per_s=1000, address_burst=1000, session_burst=100),
         )

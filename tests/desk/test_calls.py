@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 
 from tests.desk.conftest import Desks
 from voicemeet_edge.call.keys import new_key
+from voicemeet_edge.hub.settings import TurnSettings
 from voicemeet_edge.testing.browser import Browser
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -89,6 +91,45 @@ async def test_every_packet_has_one_size(desks: Desks) -> None:
             "voicemeet.stats().then(({ bytesSent, packetsSent }) => bytesSent % packetsSent)"
         )
         assert sizes == 0
+
+
+async def test_nothing_rings_for_a_caller_who_never_appears(desks: Desks) -> None:
+    desk, nobody = await desks.on_duty("helloS=1"), await desks.page()
+    await nobody.evaluate(
+        """(async () => {
+          const { Verbs, newTicket } = await import('/desk/verbs.js');
+          const config = await (await fetch('/desk/config.json')).json();
+          const verbs = new Verbs(config.verbs, config.apikey);
+          const { device_token: token } = await verbs.ask('session', {});
+          const wanted = { ticket: newTicket(), pool: 'frontdesk', role: 'caller' };
+          return verbs.ask('match', wanted, token);
+        })()"""
+    )
+    await desk.evaluate(
+        "window.states = [], new MutationObserver(() => states.push(voicemeet.state))"
+        ".observe(document.body, { attributes: true }), 0"
+    )
+    await desk.wait_for(f"{CALL}?.phase === 'arriving'")
+    await desk.wait_for(f"!{CALL} && voicemeet.state === 'ready'")
+    assert set(await desk.evaluate("states")) <= {"ready"}
+    await talk(desk, await desks.on_duty("role=caller"))
+
+
+async def test_a_relayed_call_shows_no_address(desks: Desks) -> None:
+    if shutil.which("turnserver") is None:
+        pytest.skip("coturn is not installed (Debian package coturn)")
+    await desks.stop_hub()
+    desks.turn = TurnSettings(provider="coturn", port=0, min_port=49152, max_port=49999)
+    await desks.start_hub()
+    desk, caller = await desks.on_duty("policy=relay"), await desks.on_duty("role=caller&policy=relay")
+    await talk(desk, caller)
+    for page in (desk, caller):
+        await heard(page)
+        assert await page.evaluate("voicemeet.stats().then(s => s.path)") == "relay"
+        kinds = await page.evaluate(
+            f"{CALL}.media.connection.remoteDescription.sdp.match(/ typ \\w+/g) ?? []"
+        )
+        assert set(kinds) <= {" typ relay"}
 
 
 async def test_declining_and_not_answering(desks: Desks) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.desk.conftest import Desks
@@ -14,12 +16,28 @@ from voicemeet_edge.call.keys import new_key
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.testing.panel import FakePanel
-from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.testing.signals import likeness, speech_like, write_wav
 from voicemeet_edge.testing.sound import VirtualCard
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 CALL = "voicemeet.model.call"
+
+RECORD_4_S = """(async () => {
+  const context = new AudioContext({ sampleRate: 48000 });
+  const stream = document.getElementById('voice').srcObject;
+  const processor = context.createScriptProcessor(4096, 1, 1);
+  const samples = [];
+  context.createMediaStreamSource(stream).connect(processor).connect(context.destination);
+  await new Promise((resolve) => {
+    processor.onaudioprocess = ({ inputBuffer }) => {
+      samples.push(...Array.from(inputBuffer.getChannelData(0), (x) => Math.round(x * 32767)));
+      if (samples.length > 192000) resolve();
+    };
+  });
+  await context.close();
+  return samples;
+})()"""
 
 
 @asynccontextmanager
@@ -70,6 +88,27 @@ async def test_a_device_calls_the_desk(desks: Desks, sealed: bool) -> None:
         await desk.wait_for("voicemeet.state === 'ended'")
         await panel.wait_for(Lamp.READY)
         assert abs(card.heard().astype("int32")).max() > 1000  # Chromium's beeps
+
+
+async def test_speech_crosses_both_ways(desks: Desks, tmp_path: Path) -> None:
+    said_at_desk, said_at_device = speech_like(4.0, seed=7, pitch_hz=180.0), speech_like(20.0)
+    await asyncio.to_thread(write_wav, tmp_path / "desk.wav", said_at_desk)
+    desk = await desks.on_duty(capture=tmp_path / "desk.wav")
+    async with device(desks) as (panel, card, _):
+        await panel.wait_for(Lamp.READY)
+        panel.press()
+        await desk.wait_for("voicemeet.state === 'ringing'")
+        await desk.press("Enter")
+        await panel.wait_for(Lamp.MICROPHONE_OPEN)
+        await desk.wait_for("voicemeet.state === 'talking'")
+        heard_at_desk = await desk.evaluate(RECORD_4_S)
+        await desk.wait_for("voicemeet.stats().then(s => s.packetsSent > 300)")
+        # What the desk recorded is a part of what the device says, so the part is looked for in the whole.
+        at_desk = likeness(said_at_device, np.array(heard_at_desk, dtype=np.int16))
+        at_device = likeness(card.heard(), said_at_desk)
+        print(f"likeness: at the desk {at_desk:.2f}, at the device {at_device:.2f}")
+        assert at_desk > 0.5
+        assert at_device > 0.5
 
 
 async def test_the_device_hangs_up_and_the_desk_is_ready_again(desks: Desks) -> None:
