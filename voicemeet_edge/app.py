@@ -103,6 +103,10 @@ class Device:
         self._deadline_moved = asyncio.Event()
         self._microphone_timer: asyncio.TimerHandle | None = None
 
+    def is_healthy(self) -> bool:
+        """Say whether everything that must go on goes on; asked by the watchdog, from the loop."""
+        return self._group is not None
+
     def engine_stats(self) -> EngineStats:
         """Counters of the sound."""
         return self._engine.stats()

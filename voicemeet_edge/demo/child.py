@@ -23,12 +23,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from voicemeet_edge.app import Device
+from voicemeet_edge.audio.card import SoundCard
 from voicemeet_edge.build import sound_card
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.panel.interface import ButtonEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.settings import Settings
-import logging
+from voicemeet_edge.system.logs import set_up_logging
+from voicemeet_edge.testing.sound import VirtualCard
 
 _BUTTONS = {
     "call": ButtonEvent.CALL_PRESSED,
@@ -69,7 +71,7 @@ def tell(event: str, facts: Mapping[str, object]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def census(device: Device) -> dict[str, object]:
+def census(device: Device, card: SoundCard) -> dict[str, object]:
     """What this process holds, for the tests that look for growth."""
     gc.collect()
     memory = dict(
@@ -84,10 +86,11 @@ def census(device: Device) -> dict[str, object]:
         "cpu_s": time.process_time(),
         "engine": asdict(device.engine_stats()),
         "media": device.media_stats(),
+        "said_at": [mark.monotonic_s for mark in card.capture_marks] if isinstance(card, VirtualCard) else [],
     }
 
 
-async def _listen(panel: PipePanel, device: Device, stop: asyncio.Event) -> None:
+async def _listen(panel: PipePanel, device: Device, card: SoundCard, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=4096)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -98,7 +101,7 @@ async def _listen(panel: PipePanel, device: Device, stop: asyncio.Event) -> None
                 tell("pressed", {"button": word})
                 panel.press(_BUTTONS[word])
             elif word == "stats":
-                tell("stats", census(device))
+                tell("stats", census(device, card))
             elif word == "quit":
                 break
     finally:
@@ -113,9 +116,10 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    device = Device(settings, panel, sound_card(settings), observe=tell)
+    card = sound_card(settings)
+    device = Device(settings, panel, card, observe=tell)
     running = asyncio.create_task(device.run())
-    listening = asyncio.create_task(_listen(panel, device, stop))
+    listening = asyncio.create_task(_listen(panel, device, card, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
     for task in (running, listening, stopping):
@@ -125,12 +129,15 @@ async def serve(settings: Settings) -> None:
         await running
     except asyncio.CancelledError:
         pass
+    finally:
+        if isinstance(card, VirtualCard):
+            card.close()  # the recording gets its last second
 
 
 def main() -> None:
     """Run it with the settings file named on the command line."""
     settings = Settings.load(sys.argv[1])
-    logging.basicConfig(level=settings.log.level.upper(), stream=sys.stderr)
+    set_up_logging(settings.log.level)
     asyncio.run(serve(settings))
 
 
