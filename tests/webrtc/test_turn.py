@@ -178,3 +178,17 @@ def test_urls_as_the_rfcs_write_them(text: str, expected: tuple[str, int, str, b
 )
 def test_urls_we_cannot_use(text: str) -> None:
     assert parse_ice_url(text) is None
+
+
+@pytest.mark.parametrize("rung", ["udp", "tcp"])
+async def test_closing_when_the_server_is_gone_still_ends(tmp_path: Path, rung: str) -> None:
+    peers: list[Peer] = []
+    async with coturn(tmp_path) as server:
+        for _ in range(2):
+            peer = Peer(relay(server.server(getattr(server, rung))), on_rtp=print, on_event=print)
+            await peer.create_offer()
+            peers.append(peer)
+    tasks = asyncio.all_tasks()
+    async with asyncio.timeout(WAIT_S):
+        await asyncio.gather(*(peer.close() for peer in peers))
+    assert len(asyncio.all_tasks()) < len(tasks)  # at least the refreshing of the allocations ended
