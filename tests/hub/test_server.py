@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.hub.running import RunningHub, loopback, new_ticket, run
-from voicemeet_edge.hub.server import client_address, read_desk
+from voicemeet_edge.hub.server import _Server, client_address, read_desk
+from voicemeet_edge.hub.service import Verbs
 from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings
 
 MATCH = json.dumps({"ticket": "t" * 22, "pool": "public", "role": "either"}).encode()
@@ -147,6 +148,32 @@ async def test_nothing_about_anybody_is_logged(hub: RunningHub, caplog: pytest.L
     text = caplog.text
     for private in (token, ticket, hub.info.apikey.reveal(), "127.0.0.1"):
         assert private not in text
+
+
+async def test_a_bug_is_a_clear_500_and_its_text_is_not_logged(
+    hub: RunningHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_arguments: object) -> dict[str, object]:
+        raise RuntimeError("with a ticket in it")
+
+    monkeypatch.setattr(Verbs, "handle", broken)
+    caplog.set_level(logging.INFO)
+    answer = await hub.post("session")
+    assert (answer.status, answer.code) == (500, "internal")
+    assert "RuntimeError in test_server.py" in caplog.text
+    assert "ticket" not in caplog.text
+
+
+async def test_what_aiohttp_logs_about_a_peer_loses_its_address(
+    hub: RunningHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(_Server, "_desk_answer", broken)
+    assert (await hub.get("/desk/")).status == 500
+    assert "an HTTP request failed in the server" in caplog.text
+    assert "127.0.0.1" not in caplog.text
 
 
 def test_forwarded_addresses_are_believed_from_our_proxies_only(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -153,6 +154,14 @@ class _Server:
             return _json(200, await self._verbs.handle(verb, body, asker))
         except RefusedError as refused:
             return _refuse(refused)
+        except Exception as error:
+            # A bug of ours must not become aiohttp's page, and its text may hold what nobody may log.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind, name = type(error).__name__, Path(place.filename).name
+            logger.error("a verb failed: %s in %s line %s", kind, name, place.lineno)
+            logger.debug("the failure in full", exc_info=error)
+            message = "the server failed; this is not your fault"
+            return _refuse(RefusedError(500, "internal", message, retry_after_s=5.0))
 
     async def health(self, _request: web.Request) -> web.Response:
         """Say that the loop turns."""
