@@ -27,12 +27,15 @@ class HubSecrets:
 
 def load_or_make_secrets(state_dir: Path) -> HubSecrets:
     """Read the secrets, making them (and the directory) first when there are none yet."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = state_dir / SECRETS_FILE
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return _make(path)
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        raw = path.read_bytes() if path.exists() else None
+        if raw is None:
+            return _make(path)
+    except OSError as error:
+        expected = f"a directory the hub can write ({error.strerror})"
+        raise SettingsError("hub.toml", "state_dir", str(state_dir), expected) from None
     if path.stat().st_mode & 0o077:
         raise SettingsError(SECRETS_FILE, "mode", oct(path.stat().st_mode & 0o777), "0600")
     try:
