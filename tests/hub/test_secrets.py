@@ -20,6 +20,13 @@ def test_made_at_first_start_and_kept(tmp_path: Path) -> None:
     assert load_or_make_secrets(tmp_path / "other") != first
 
 
+def test_a_directory_that_cannot_be_made_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SettingsError) as caught:
+        load_or_make_secrets(tmp_path / "file" / "state")
+    assert caught.value.key == "state_dir"
+
+
 def test_readable_by_others_is_refused(tmp_path: Path) -> None:
     load_or_make_secrets(tmp_path)
     (tmp_path / SECRETS_FILE).chmod(0o644)

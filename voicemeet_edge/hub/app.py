@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import ssl
@@ -42,6 +43,7 @@ SHUTDOWN_TIMEOUT_S = 2.0  # s for open requests at the end; verbs take milliseco
 BACKLOG = 1_024  # connections the kernel may hold before we accept them: a building after a power cut
 MAX_SECRET_FILE_BYTES = 4_096  # bytes of a file that holds one secret
 DATABASE_FILE = "hub.db"
+MAX_FILES = 65_536  # open files asked for: a socket is one, and many systems start with 1,024
 
 
 class HubError(WorldError):
@@ -137,7 +139,15 @@ class _Files:
     host: str
 
 
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _read_files(settings: HubSettings) -> _Files:
+    _raise_file_limit()
     secrets = load_or_make_secrets(settings.state_dir)
     names = _names(settings)
     tls = hub_tls(settings.http, settings.state_dir, names)
