@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.options import Connected, PeerEvent, PeerOptions
-from voicemeet_edge.webrtc.peer import Peer
+from voicemeet_edge.webrtc.peer import Certificate, Peer
 
 LOOPBACK = PeerOptions(addresses=("127.0.0.1",))
 WAIT_S = 20.0  # a limit, not an expectation: the machine may stand still
@@ -18,11 +18,11 @@ WAIT_S = 20.0  # a limit, not an expectation: the machine may stand still
 class End:
     """A peer and everything it told."""
 
-    def __init__(self, options: PeerOptions = LOOPBACK) -> None:
+    def __init__(self, options: PeerOptions = LOOPBACK, *, certificate: Certificate | None = None) -> None:
         self.packets: list[RtpAudio] = []
         self.events: list[PeerEvent] = []
         self._changed = asyncio.Event()
-        self.peer = Peer(options, on_rtp=self._on_rtp, on_event=self._on_event)
+        self.peer = Peer(options, on_rtp=self._on_rtp, on_event=self._on_event, certificate=certificate)
 
     def _on_rtp(self, packet: RtpAudio) -> None:
         self.packets.append(packet)

@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
-from tests.webrtc.ends import WAIT_S, ends, join
+from tests.webrtc.ends import WAIT_S, End, ends, join
 from voicemeet_edge.errors import SdpError
 from voicemeet_edge.webrtc.options import Closed, Connected, Failed, PeerOptions
+from voicemeet_edge.webrtc.peer import new_certificate
 
 PAYLOAD = bytes(range(80))
 
@@ -174,3 +175,19 @@ async def test_red_is_used_only_under_loss_and_repairs_it() -> None:
         await answerer.until(lambda: len(answerer.packets) >= before + 3)
         recovered = {(packet.sequence, packet.payload) for packet in answerer.packets[before:]}
         assert {payload for _, payload in recovered} >= {b"second", b"third"}
+
+
+async def test_connections_of_one_call_share_a_certificate_and_expect_each_their_own_peer() -> None:
+    mine, theirs = new_certificate(), new_certificate()
+    seen = []
+    for _ in range(2):
+        caller, answerer = End(certificate=mine), End(certificate=theirs)
+        try:
+            await join(caller, answerer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+            seen.append(caller.peer.fingerprints())
+        finally:
+            await caller.peer.close()
+            await answerer.peer.close()
+    assert seen[0] == seen[1]
+    assert not mine.expected  # what one connection expects is not written into the shared one

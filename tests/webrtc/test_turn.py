@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aioice import stun
 
 from tests.webrtc.coturn import Coturn, coturn
 from tests.webrtc.ends import WAIT_S, ends, join
@@ -23,7 +24,7 @@ from voicemeet_edge.webrtc.options import (
 )
 from voicemeet_edge.webrtc.peer import Peer
 from voicemeet_edge.webrtc.sdp import leaks, parse
-from voicemeet_edge.webrtc.turn import retry_delays
+from voicemeet_edge.webrtc.turn import QuickTransaction, retry_delays
 
 
 @pytest.fixture
@@ -192,3 +193,55 @@ async def test_closing_when_the_server_is_gone_still_ends(tmp_path: Path, rung: 
     async with asyncio.timeout(WAIT_S):
         await asyncio.gather(*(peer.close() for peer in peers))
     assert len(asyncio.all_tasks()) < len(tasks)  # at least the refreshing of the allocations ended
+
+
+class Sent:
+    """Counts what a transaction sends."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.twice = asyncio.Event()
+
+    def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        self.count += 1
+        if self.count == 2:
+            self.twice.set()
+
+
+@pytest.mark.parametrize("granted", [True, False])
+async def test_a_refused_repetition_is_not_the_last_word(granted: bool) -> None:
+    """coturn may refuse the second copy of a request whose first copy it then grants."""
+    key = b"k" * 16
+    request = stun.Message(stun.Method.ALLOCATE, stun.Class.REQUEST)
+    request.add_message_integrity(key)
+    sent = Sent()
+    transaction = QuickTransaction(
+        request, ("192.0.2.1", 3478), sent, delays=(0.01,) * 500, integrity_key=key, long_term_credential=True
+    )
+    running = asyncio.create_task(transaction.run())
+    async with asyncio.timeout(WAIT_S):
+        await sent.twice.wait()
+        refusal = stun.Message(stun.Method.ALLOCATE, stun.Class.ERROR, request.transaction_id)
+        refusal.attributes["ERROR-CODE"] = (401, "Unauthorized")
+        transaction.response_received(refusal, ("192.0.2.1", 3478))
+        if granted:
+            success = stun.Message(stun.Method.ALLOCATE, stun.Class.RESPONSE, request.transaction_id)
+            success.add_message_integrity(key)
+            transaction.response_received(success, ("192.0.2.1", 3478))
+            assert (await running)[0] is success
+        else:
+            with pytest.raises(stun.TransactionFailed):
+                await running
+
+
+async def test_an_unsigned_answer_is_no_answer() -> None:
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    transaction = QuickTransaction(
+        request, ("192.0.2.1", 1), Sent(), delays=(0.01, 0.01), integrity_key=b"the right key"
+    )
+    running = asyncio.create_task(transaction.run())
+    forged = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, request.transaction_id)
+    forged.add_message_integrity(b"another key")
+    transaction.response_received(forged, ("192.0.2.1", 1))
+    with pytest.raises(stun.TransactionTimeout):
+        await running
