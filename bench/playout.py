@@ -66,7 +66,7 @@ def on_time_axis(rows: list[traces.Row], speech: Pcm) -> Pcm:
 def encode(rows: list[traces.Row], speech: Pcm, bitrate: int | None, red: bool) -> tuple[list[bytes], float]:
     """Encode every frame as the sender would, told each second what was lost; also its CPU in ms/s."""
     sender = VoiceSender(red_payload_type=RED_TYPE if red else None)
-    fixed = None if bitrate is None else OpusEncoder(bitrate, fec=True, loss=10)
+    fixed = None if bitrate is None else OpusEncoder(bitrate)
     payloads = []
     next_report, reported = REPORT_MS, 0
     began = time.process_time()
@@ -81,6 +81,8 @@ def encode(rows: list[traces.Row], speech: Pcm, bitrate: int | None, red: bool) 
             next_report += REPORT_MS
         pcm = speech[index * FRAME_SAMPLES : (index + 1) * FRAME_SAMPLES].tobytes()
         if fixed is not None:
+            fixed.set_fec(sender.plan.fec_percent > 0)
+            fixed.set_loss(sender.plan.fec_percent)
             payloads.append(fixed.encode(pcm))
         else:
             payloads.append(sender.encode(pcm, index * FRAME_SAMPLES))
@@ -261,7 +263,7 @@ def main(arguments: list[str] | None = None, say: Callable[[str], object] = sys.
     parser.add_argument("--speech", type=Path, required=True, help="16-bit WAV, any rate")
     parser.add_argument("--trace", type=Path, required=True, help="CSV: seq,sent_ms,arrival_ms")
     parser.add_argument("--out", type=Path, required=True, help="folder for table, WAVs and plot")
-    parser.add_argument("--bitrate", type=int, help="fixed bit/s with in-band FEC, instead of adapting")
+    parser.add_argument("--bitrate", type=int, help="fixed bit/s; only in-band FEC follows the loss")
     parser.add_argument("--no-red", action="store_true", help="as if the peer did not offer audio/red")
     parser.add_argument("--no-stock", action="store_true", help="leave stock aiortc out")
     options = parser.parse_args(arguments)

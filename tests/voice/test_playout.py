@@ -365,7 +365,7 @@ def test_any_delays_give_continuous_sound_that_is_never_too_old(delays: list[int
             at = n * 0.02 + delay / 1000
             arrivals.append((at, packet(n, WITH_FEC, at=at)))
     listener = play(arrivals, len(delays) * 0.02)
-    bound = (jitter.LATEST + jitter.RECENT_MARGIN + playout.JUMP) / jitter.MS
+    bound = (jitter.LATEST + playout.JUMP) / jitter.MS
     assert listener.offset_ms() <= bound
     steep = np.abs(np.diff(listener.sound().astype(np.int32))).max()
     assert steep < 20_000

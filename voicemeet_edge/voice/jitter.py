@@ -15,10 +15,11 @@ import numpy.typing as npt
 MS = 48  # samples
 FRAME = 20 * MS
 WINDOW_FRAMES = 1_000  # frames, 20 s: long enough to see 1 % loss ten times, short enough to forget
-RECENT_FRAMES = 250  # frames, 5 s: after this time without lateness the delay may come down
-RECENT_MARGIN = 20 * MS  # kept above the worst of the recent frames: one frame's recovery
+SHIFT_FRAMES = 100  # frames, 2 s: when all of these came earlier than any before, the path got shorter
+SHIFT_PERCENT = 25  # %, of the older ones: the first of the shorter path overtook some of them
 CONCEALMENT_COST = 4_000.0 * MS  # samples of delay that one concealed share of 1.0 is worth: 1 % = 40 ms
 DOWN_MARGIN = 8 * MS  # cost that a shorter delay must save: chance must not move it to and fro
+DOWN_SHARE = 0.2  # and this share of the way, since each squeeze on it is a small harm too
 LATEST = 400 * MS  # no frame is waited for longer than this beyond the earliest one
 SHAPE_FRAMES = 50  # frames, 1 s: until then a rebased estimate keeps the spread it had
 UPDATE_FRAMES = 5  # frames between two searches of the best target
@@ -100,6 +101,7 @@ class DelayEstimator:
         self._next = 0
         self._since_update = 0
         self._spread = 0
+        self._flush = False
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._target: int | None = None
 
@@ -116,10 +118,17 @@ class DelayEstimator:
     def _values(self) -> npt.NDArray[np.int64]:
         return self._window[: self._count]
 
-    def _recent(self, count: int) -> npt.NDArray[np.int64]:
-        if self._count < WINDOW_FRAMES:
-            return self._window[max(0, self._next - count) : self._next]
-        return np.take(self._window, np.arange(self._next - count, self._next), mode="wrap")
+    def _forget_longer_path(self) -> None:
+        """Drop what was learnt on a path that is no more: all recent frames beat all older ones."""
+        if self._count < SHIFT_FRAMES + SHAPE_FRAMES:
+            return
+        recent = np.arange(self._next - SHIFT_FRAMES, self._next) % WINDOW_FRAMES
+        older = np.ones(self._count, dtype=np.bool_)
+        older[recent] = False
+        kept = self._window[recent]
+        if kept.max() < np.percentile(self._values()[older], SHIFT_PERCENT):
+            self._window[:SHIFT_FRAMES] = kept
+            self._count = self._next = SHIFT_FRAMES
 
     def measure(self, timestamp: int, lateness: int) -> bool:
         """Note that the frame at `timestamp` could be decoded now; only its first time counts."""
@@ -128,6 +137,8 @@ class DelayEstimator:
         self._seen[timestamp] = None
         if len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
+        if self._is_flush(lateness):
+            return False
         self._window[self._next] = lateness
         self._next = (self._next + 1) % WINDOW_FRAMES
         self._count = min(self._count + 1, WINDOW_FRAMES)
@@ -140,7 +151,18 @@ class DelayEstimator:
             self._since_update = UPDATE_FRAMES
         return True
 
+    def _is_flush(self, lateness: int) -> bool:
+        """Tell frames that a link kept back during an outage and now hands over all at once."""
+        if self._target is None or not self._count:
+            return False
+        if self._flush:
+            self._flush = lateness > self._target
+        else:
+            self._flush = lateness > self._values().min() + LATEST
+        return self._flush
+
     def _choose(self) -> int:
+        self._forget_longer_path()
         late = np.sort(self._values())
         base = int(late[0])
         late = late[: int(np.searchsorted(late, base + LATEST, side="right"))]
@@ -149,12 +171,10 @@ class DelayEstimator:
         best = int(late[int(np.argmin(cost))])
         if self._target is not None and base <= self._target:
             held = int(np.searchsorted(late, self._target, side="right")) - 1
-            margin = DOWN_MARGIN if best < self._target else 0
+            way = self._target - best
+            margin = DOWN_MARGIN + DOWN_SHARE * way if way > 0 else 0
             if cost[held] - late[held] + self._target <= cost.min() + margin:
                 best = self._target
-        recent = self._recent(RECENT_FRAMES)
-        if len(recent) == RECENT_FRAMES:
-            best = min(best, int(recent.max()) + RECENT_MARGIN)
         if self._count < SHAPE_FRAMES:
             best = max(best, base + self._spread)
         return best
@@ -164,9 +184,11 @@ class DelayEstimator:
         if self._count and self._target is not None:
             self._spread = min(max(self._target - int(self._values().min()), 0), LATEST)
         self._count = self._next = 0
+        self._flush = False
 
     def reset(self) -> None:
         """A new sender: forget everything."""
         self._count = self._next = self._since_update = self._spread = 0
+        self._flush = False
         self._seen.clear()
         self._target = None

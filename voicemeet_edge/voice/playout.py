@@ -37,6 +37,7 @@ MIN_SIMILARITY = 0.85  # below, taking a period out or in would be heard
 CHANGE_PAUSE = 6  # pulls, 60 ms, between two changes of tempo
 STALL_S = 0.060  # s between two pulls after which the card is taken to have stood still
 LATE_RUN = 8  # packets in a row that came too late: the path got longer, follow at once
+LATE_SPAN = 100 * MS  # samples over which they must have come; all at once they are an outage's queue
 FAR = 48_000  # samples, 1 s; a packet this far ahead of the clock is a jump of the timestamps
 FAR_RUN = 3  # such packets in a row before the jump is believed
 FADE_AFTER = 100 * MS  # samples of concealment before comfort noise takes over
@@ -96,6 +97,7 @@ class Playout:
         self._started = False
         self._sequences: dict[int, None] = {}
         self._late_run = 0
+        self._late_since = 0
         self._far_run = 0
         self._concealed = 0  # samples concealed in a row
         self._quiet = False  # nothing is to be expected now: before the first frame, or DTX
@@ -159,7 +161,7 @@ class Playout:
         elif timestamp + info.samples <= self._next - self._soft:
             if not copy:
                 self.stats.late += 1
-                self._follow_late(lateness)
+                self._follow_late(lateness, card_time)
             return
         elif not copy:
             self._late_run = 0
@@ -190,10 +192,12 @@ class Playout:
         self._resync()
         return False
 
-    def _follow_late(self, lateness: int) -> None:
+    def _follow_late(self, lateness: int, card_time: int) -> None:
         """Follow a path that got longer for good: every packet of a run came too late."""
+        if not self._late_run:
+            self._late_since = card_time
         self._late_run += 1
-        if self._late_run < LATE_RUN:
+        if self._late_run < LATE_RUN or card_time - self._late_since < LATE_SPAN:
             return
         self._late_run = 0
         self._delay.rebase()
