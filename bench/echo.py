@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.testing.room import Room, erle_db, periods
-from voicemeet_edge.testing.signals import read_wav, write_wav
 from voicemeet_edge.voice.echo import NAMES, EchoCanceller, choose
 
 RATE = 48_000  # Hz

@@ -26,6 +26,7 @@ from voicemeet_edge.audio.events import (
     SoundFailed,
     SoundRecovered,
 )
+from voicemeet_edge.audio.spoken_words import speak
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.pin import tls_context
 from voicemeet_edge.backend.tokens import DeviceTokens
@@ -100,6 +101,7 @@ class Device:
         self._call: asyncio.Task[None] | None = None  # the one search or session at work
         self._session: CallSession | None = None
         self._last_token: Secret | None = None  # of the call a report would be about
+        self._speaking: asyncio.Task[None] | None = None
         self._deadline_moved = asyncio.Event()
         self._microphone_timer: asyncio.TimerHandle | None = None
 
@@ -299,11 +301,22 @@ class Device:
                 assert_never(event)
 
     def _speak_words(self) -> None:
-        words = self._session.words if self._session is not None else None
-        if words is None:
+        if self._group is not None and (self._speaking is None or self._speaking.done()):
+            self._speaking = self._group.create_task(self._speak())
+
+    async def _speak(self) -> None:
+        """Say the check words; never words that were not computed for this very connection."""
+        session = self._session
+        words = session.words if session is not None else None
+        samples = await speak(words) if words is not None else None
+        if self._session is not session or self._machine.state is not State.TALKING:
+            return  # the call the words belong to is over
+        if samples is None:
+            self._observe("tone", {"tone": Tone.WORDS_UNAVAILABLE.value})
             self._engine.play(Tone.WORDS_UNAVAILABLE)
-            return
-        self._engine.play(Tone.WORDS_UNAVAILABLE)
+        else:
+            self._observe("spoken", {"count": len(words or ())})
+            self._engine.play_samples(samples)
 
     async def _watch_loss(self) -> None:
         """Tell the encoder what the peer loses."""

@@ -17,9 +17,10 @@ from voicemeet_edge.audio import alsa
 from voicemeet_edge.audio.alsa import AlsaCard
 from voicemeet_edge.audio.card import PERIOD_BYTES
 from voicemeet_edge.audio.engine import FirstAudioPlayed, SoundFailed, VoiceEngine, VoiceOptions
+from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.errors import DeviceLostError, SoundError, SoundFatalError, XrunError
 from voicemeet_edge.testing import pulse
-from voicemeet_edge.testing.signals import correlation, likeness, read_wav, speech_like, write_wav
+from voicemeet_edge.testing.signals import correlation, likeness, speech_like
 
 PERIOD = bytes(range(240)) * 4
 Answer = tuple[int, bytes] | int | Exception

@@ -12,11 +12,12 @@ import pytest
 
 from tests.desk.conftest import Desks
 from voicemeet_edge.app import Device
+from voicemeet_edge.audio.wav import write_wav
 from voicemeet_edge.call.keys import new_key
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.testing.panel import FakePanel
-from voicemeet_edge.testing.signals import likeness, speech_like, write_wav
+from voicemeet_edge.testing.signals import likeness, speech_like
 from voicemeet_edge.testing.sound import VirtualCard
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]

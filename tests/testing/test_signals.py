@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voicemeet_edge.audio.wav import read_wav, resample, write_wav
 from voicemeet_edge.testing.room import Room, erle_db
-from voicemeet_edge.testing.signals import correlation, likeness, read_wav, resample, speech_like, write_wav
+from voicemeet_edge.testing.signals import correlation, likeness, speech_like
 
 
 def tone(hz: float, rate: int, seconds: float = 1.0) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from voicemeet_edge.audio.card import PERIOD_BYTES, PERIOD_SAMPLES
+from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.errors import DeviceLostError, SoundFatalError, XrunError
 from voicemeet_edge.testing import sound
-from voicemeet_edge.testing.signals import read_wav, write_wav
 from voicemeet_edge.testing.sound import CAPTURE_BUFFER, PLAYBACK_BUFFER, Echo, Recording, VirtualCard
 
 RAMP = (np.arange(4800) + 1).astype(np.int16)

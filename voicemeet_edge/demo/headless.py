@@ -13,13 +13,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.demo.judge import Recording, judge
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import Event, RemoteDevice
 from voicemeet_edge.demo.result import Direction, Result, table, wire_kilobits
 from voicemeet_edge.errors import OurError
 from voicemeet_edge.hub.app import running_hub
-from voicemeet_edge.testing.signals import read_wav, speech_like, write_wav
+from voicemeet_edge.testing.signals import speech_like
 
 SPEECH_S = 20.0  # seconds of speech before it repeats; longer than a delay could be mistaken by
 SETTLE_S = 1.0  # seconds at the start that are not judged: the tone for "connected" sounds over them

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from voicemeet_edge.audio.card import SAMPLE_RATE
-from voicemeet_edge.testing.signals import Samples, correlation, read_wav
+from voicemeet_edge.audio.wav import read_wav
+from voicemeet_edge.testing.signals import Samples, correlation
 
 SEGMENT_S = 1.0  # seconds; long enough to hold voiced speech, short enough to lose little to a stall
 STEP_S = 0.5  # seconds between the beginnings of segments

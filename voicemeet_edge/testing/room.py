@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.audio.card import PERIOD_SAMPLES, SAMPLE_RATE
-from voicemeet_edge.testing.signals import resample
+from voicemeet_edge.audio.wav import resample
 
 Signal = npt.NDArray[np.float64]
 Samples = npt.NDArray[np.int16]

@@ -1,12 +1,9 @@
-"""Sounds made by code for tests, demos and benches, and WAV files; pure but for the files.
+"""Sounds made by code for tests, demos and benches, and how alike two sounds are; pure.
 
 One rule: everything is 48 kHz mono int16, and the same seed gives the same samples.
 """
 
 from __future__ import annotations
-
-import wave
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +13,6 @@ from voicemeet_edge.audio.card import SAMPLE_RATE
 Samples = npt.NDArray[np.int16]
 
 VOICE_RMS = 0.07  # of full scale, -23 dBFS: the level speech is usually delivered at
-MAX_WAV_S = 3600  # s; a test file longer than this is a mistake
 FORMANTS_HZ = ((270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570, 840, 2410), (300, 870, 2240))
 """First three formants of five vowels (Peterson and Barney, 1952)."""
 
@@ -57,50 +53,6 @@ def speech_like(duration_s: float, *, seed: int = 1, pitch_hz: float = 120.0) ->
         position += round(count * 0.85)
     out *= VOICE_RMS / (np.sqrt(np.mean(out**2)) + 1e-9)
     return np.asarray(np.clip(out, -0.98, 0.98) * 32767.0).astype(np.int16)
-
-
-def read_wav(path: str | Path) -> Samples:
-    """Read a 16-bit WAV as 48 kHz mono; other rates are converted, more channels are averaged."""
-    with wave.open(str(path), "rb") as file:
-        if file.getsampwidth() != 2:
-            raise ValueError(f"{path}: 16-bit samples expected")
-        rate, channels = file.getframerate(), file.getnchannels()
-        if not 1 <= channels <= 8 or not 4_000 <= rate <= 192_000:
-            raise ValueError(f"{path}: {channels} channels at {rate} Hz")
-        data = np.frombuffer(file.readframes(min(file.getnframes(), MAX_WAV_S * rate)), np.int16)
-    mono = data.reshape(-1, channels).mean(axis=1) if channels > 1 else data.astype(np.float64)
-    if rate != SAMPLE_RATE:
-        mono = resample(mono, SAMPLE_RATE / rate)
-    return np.asarray(np.clip(np.rint(mono), -32768, 32767)).astype(np.int16)
-
-
-def write_wav(path: str | Path, samples: Samples, rate: int = SAMPLE_RATE) -> None:
-    """Write mono 16-bit samples."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-
-
-def resample(samples: npt.NDArray[np.float64], ratio: float) -> npt.NDArray[np.float64]:
-    """Change the number of samples by `ratio` with a windowed sinc (16 zero crossings a side)."""
-    count = int(
-        len(samples) * ratio + 1e-6
-    )  # the product of a whole number of samples may come out a hair below
-    cutoff = min(1.0, ratio)
-    half = int(np.ceil(16 / cutoff))
-    taps = np.arange(-half + 1, half + 1)
-    padded = np.concatenate([np.zeros(half), samples, np.zeros(half + 1)])
-    out = np.empty(count)
-    for start in range(0, count, SAMPLE_RATE):  # by the second: the table of taps stays small
-        position = np.arange(start, min(start + SAMPLE_RATE, count)) / ratio
-        base = np.floor(position).astype(np.int64)
-        offset = taps[None, :] - (position - base)[:, None]
-        window = 0.5 + 0.5 * np.cos(np.pi * np.clip(offset / half, -1.0, 1.0))
-        kernel = cutoff * np.sinc(cutoff * offset) * window
-        out[start : start + len(position)] = np.sum(padded[base[:, None] + taps + half] * kernel, axis=1)
-    return out
 
 
 def correlation(heard: Samples, said: Samples) -> tuple[float, int]:

@@ -26,8 +26,9 @@ from voicemeet_edge.audio.card import (
     PlaybackStream,
     SoundCard,
 )
+from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.errors import DeviceLostError, SoundError, XrunError
-from voicemeet_edge.testing.signals import Samples, read_wav, speech_like
+from voicemeet_edge.testing.signals import Samples, speech_like
 
 CAPTURE_BUFFER = 4 * PERIOD_SAMPLES  # samples; as the real card is opened
 PLAYBACK_BUFFER = 2 * PERIOD_SAMPLES  # samples (20 ms): what the delay figures of the benches assume

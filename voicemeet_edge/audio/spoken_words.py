@@ -1,0 +1,62 @@
+"""The check words, spoken by a synthesiser on the device (Debian's espeak-ng).
+
+One rule: it says the words it was given or nothing. The words go in by a pipe, not on a command line:
+nobody who lists processes learns them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from voicemeet_edge.audio.wav import read_wav
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 5.0  # seconds; three words take 0.05 s on a PC and well under a second on a small board
+WORDS_PER_MINUTE = 120  # slow enough for a street
+PAUSE = " ... "  # between words, so that each can be compared
+PEAK = 20_000  # of 32767; as loud as a voice, without clipping
+MAX_WAV_BYTES = 2_000_000  # bytes; half a minute at the synthesiser's 22,050 Hz
+
+
+async def speak(words: Sequence[str]) -> npt.NDArray[np.int16] | None:
+    """Return the words as 48 kHz samples; None when there is no synthesiser or it failed."""
+    espeak = shutil.which("espeak-ng")
+    if espeak is None or not words:
+        return None
+    process = await asyncio.create_subprocess_exec(
+        espeak,
+        *("-v", "en-us", "-s", str(WORDS_PER_MINUTE), "--stdin", "--stdout"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            wav, _ = await process.communicate(PAUSE.join(words).encode())
+    except TimeoutError:
+        logger.warning("the synthesiser did not answer")
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0 or len(wav) > MAX_WAV_BYTES:
+        return None
+    return await asyncio.to_thread(_samples, wav)
+
+
+def _samples(wav: bytes) -> npt.NDArray[np.int16] | None:
+    try:
+        samples = read_wav(io.BytesIO(wav))
+    except ValueError:
+        return None
+    peak = int(np.abs(samples.astype(np.int32)).max(initial=0))
+    return None if peak == 0 else np.asarray(samples * (PEAK / peak)).astype(np.int16)
