@@ -27,9 +27,8 @@ def read_wav(source: str | Path | BinaryIO) -> Samples:
         with wave.open(str(source) if isinstance(source, Path) else source, "rb") as file:
             width, rate, channels = file.getsampwidth(), file.getframerate(), file.getnchannels()
             if width != 2 or not 1 <= channels <= 8 or not 4_000 <= rate <= 192_000:
-                raise ValueError(
-                    f"{_name(source)}: {channels} channels of {8 * width}-bit samples at {rate} Hz, 16-bit samples expected"
-                )
+                has = f"{channels} channels of {8 * width}-bit samples at {rate} Hz"
+                raise ValueError(f"{_name(source)}: {has}; 16-bit samples expected")
             data = np.frombuffer(file.readframes(min(file.getnframes(), MAX_WAV_S * rate)), np.int16)
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{_name(source)}: {error or 'cut off'}") from None
