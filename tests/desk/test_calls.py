@@ -208,7 +208,7 @@ async def test_a_page_that_is_closed_says_goodbye(desks: Desks) -> None:
     desk, caller = await desks.on_duty(key=key), await desks.on_duty("role=caller", key=key)
     await talk(desk, caller)
     await caller.navigate("about:blank")
-    await desk.wait_for(STATE("ended"), 4)
+    await desk.wait_for(STATE("ended"))
     assert await text(desk, "#sentence") == "The other side hung up."
 
 

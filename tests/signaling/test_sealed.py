@@ -232,6 +232,17 @@ def test_what_is_not_an_envelope_is_malformed(change: dict[str, object]) -> None
     assert_refused(b, Refusal.MALFORMED, "ring", a.seal("ring", message(1)) | change)
 
 
+def test_a_box_has_one_spelling() -> None:
+    a, b = pair()
+    for seq in range(1, 20):
+        wire = a.seal("ring", message(seq))
+        text = str(wire["sealed"])
+        if "-" in text:
+            assert_refused(b, Refusal.MALFORMED, "ring", wire | {"sealed": text.replace("-", "+")})
+        if "_" in text:
+            assert_refused(b, Refusal.MALFORMED, "ring", wire | {"sealed": text.replace("_", "/")})
+
+
 def test_a_key_holder_that_seals_nonsense_is_refused() -> None:
     """What is inside must say the same version, slot and number as what is outside."""
     for plain in (b"\0\0\0\x02{}", b"\0\0\0\x02[]", b"\xff\xff\xff\xff", b"\0\0\0\x01{"):

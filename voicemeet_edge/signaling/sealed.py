@@ -329,7 +329,8 @@ def _from_base64url(text: str) -> bytes | None:
         box = base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error, ValueError):
         return None
-    return box
+    # One box has one spelling: the decoder also takes + and /, and bits that no byte holds.
+    return box if _to_base64url(box) == text else None
 
 
 _SENTENCES: Final = {

@@ -110,6 +110,7 @@ async function onDuty(config) {
   };
   desk.finder = new Finder(desk);
   desk.realtime.connect();
+  stayAwake();
   reachable = true;
   const mine = desk;
   after(SETTLE_MS, () => {
@@ -118,6 +119,16 @@ async function onDuty(config) {
   });
   if (desk.wanted) look();
   else showIdle();
+}
+
+/** Keep a tablet's screen on while on duty, where the browser can: asleep it does not ring. */
+async function stayAwake() {
+  if (!desk || document.visibilityState !== 'visible') return;
+  try {
+    desk.awake = await navigator.wakeLock?.request('screen');
+  } catch {
+    // Low battery, or not allowed: the desk still works while somebody keeps it awake.
+  }
 }
 
 /** Look for calls, one after the other, until off duty. */
@@ -192,6 +203,7 @@ function offDuty() {
   desk = null;
   old?.finder.stop();
   old?.realtime.close();
+  old?.awake?.release();
   enter('setup');
 }
 
@@ -265,6 +277,7 @@ function wire() {
   );
   $('key').addEventListener('input', () => ($('key-error').textContent = ''));
   addEventListener('keydown', onKey);
+  document.addEventListener('visibilitychange', stayAwake); // the browser lets go of it when hidden
   addEventListener('online', () => desk?.finder.hint());
   // Taken out of the browser's memory again: what was closed stays closed, so begin anew.
   addEventListener('pageshow', (event) => event.persisted && location.reload());

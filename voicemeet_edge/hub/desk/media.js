@@ -126,8 +126,8 @@ export class Media {
   /** The certificate DTLS really saw, or '' while there is none; MediaError when it is not the promised one. */
   async peerFingerprint() {
     const transport = this.connection?.getTransceivers()[0]?.receiver.transport;
-    if (transport?.state !== 'connected') return '';
-    const [certificate] = transport.getRemoteCertificates?.() ?? [];
+    if (transport && transport.state !== 'connected') return '';
+    const [certificate] = transport?.getRemoteCertificates?.() ?? [];
     if (!certificate) return this.promised; // a browser that does not tell: it has compared them itself
     const digest = hex(new Uint8Array(await crypto.subtle.digest('SHA-256', certificate)));
     if (digest !== this.promised.toLowerCase().replace(/^sha-256 |:/g, '')) throw new MediaError('fingerprint_mismatch');
@@ -145,8 +145,11 @@ export class Media {
     this.stopWatch?.();
     let packets = -1;
     let since = performance.now();
-    this.handlers.onState('connected');
     const connection = this.connection;
+    this.handlers.onState('connected');
+    // The certificate may be there a moment later than the connection says that it is connected.
+    const transport = connection.getTransceivers()[0]?.receiver.transport;
+    if (transport) transport.onstatechange = () => connection === this.connection && this.handlers.onState('connected');
     this.stopWatch = every(WATCH_MS, async () => {
       const { packetsReceived = 0 } = await this.stats();
       if (connection !== this.connection) return;

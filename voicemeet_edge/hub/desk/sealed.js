@@ -146,7 +146,7 @@ function read(payload) {
   if (!Number.isSafeInteger(seq) || seq < 1 || typeof sealed !== 'string') return 'malformed';
   if (sealed.length > MAX_SEALED_CHARS) return 'too_big';
   const box = fromBase64url(sealed);
-  if (!box) return 'malformed';
+  if (!box || toBase64url(box) !== sealed) return 'malformed'; // one box has one spelling
   const size = box.length - PREFIX_BYTES - TAG_BYTES;
   if (size !== SMALL_BYTES && (size <= 0 || size % STEP_BYTES)) return 'truncated';
   return { slot, seq, k, box };
