@@ -25,6 +25,7 @@ from voicemeet_edge.call.signs import Tone
 from voicemeet_edge.errors import SoundFatalError
 from voicemeet_edge.testing.signals import likeness, speech_like
 from voicemeet_edge.testing.sound import Echo, VirtualCard
+from voicemeet_edge.voice.red import unpack
 
 SECOND = 48_000
 
@@ -111,6 +112,32 @@ async def test_payloads_have_one_size_and_the_rtp_clock_runs_in_frames() -> None
         assert len({len(packet.payload) for packet in wire.packets}) == 1
         assert 960 in steps
         assert all(step % 960 == 0 for step in steps)
+
+
+async def test_reported_loss_changes_the_class_of_packet_sizes_once() -> None:
+    async with running(VirtualCard("speech")) as (voice, _, wire):
+        voice.start_call(wire.send)
+        await until(lambda: len(wire.packets) >= 3)
+        voice.set_loss(0.1)
+        await until(lambda: len({len(packet.payload) for packet in wire.packets}) == 2)
+        clean, lossy = sorted({len(packet.payload) for packet in wire.packets})
+        assert (len(wire.packets[0].payload), len(wire.packets[-1].payload)) == (clean, lossy)
+
+
+async def test_fixed_bit_rate_of_the_settings_is_kept_under_loss() -> None:
+    options = VoiceOptions(echo="off", bitrate=24_000)
+    async with running(VirtualCard("speech"), options) as (voice, _, wire):
+        voice.start_call(wire.send)
+        voice.set_loss(0.2)
+        await until(lambda: len(wire.packets) >= 20)
+        assert {len(packet.payload) for packet in wire.packets} == {60}
+
+
+async def test_redundant_payloads_when_the_peer_takes_them() -> None:
+    async with running(VirtualCard("speech")) as (voice, _, wire):
+        voice.start_call(wire.send, red_payload_type=111)
+        await until(lambda: len(wire.packets) >= 3)
+        assert unpack(wire.packets[0].payload)[-1].offset == 0
 
 
 async def test_muted_means_silence_on_the_wire() -> None:

@@ -13,21 +13,41 @@ from voicemeet_edge.audio.mixer import Frame
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout, PlayoutStats
+from voicemeet_edge.voice.sender import VoiceSender
 
 FRAME_SAMPLES = 960  # 20 ms: two periods make one Opus frame
 
 
 class Encoder(Protocol):
-    """Turns 20 ms of sound into one payload."""
+    """Turns 20 ms of sound into one payload, by the loss the peer reports."""
 
-    def encode(self, pcm: bytes) -> bytes:
+    def encode(self, pcm: bytes, timestamp: int) -> bytes:
         """Encode FRAME_SAMPLES samples."""
 
-    def set_loss(self, percent: int) -> None:
-        """Take the loss the peer reports."""
+    def report_loss(self, fraction: float) -> None:
+        """Take the loss of one receiver report, 0..1."""
 
     def close(self) -> None:
         """Free it."""
+
+
+class FixedRateSender:
+    """Opus at the one bit rate of the settings, with in-band FEC as strong as the loss."""
+
+    def __init__(self, bitrate: int, complexity: int) -> None:
+        self._encoder = OpusEncoder(bitrate, complexity, fec=True)
+
+    def encode(self, pcm: bytes, timestamp: int) -> bytes:
+        """Encode one frame."""
+        return self._encoder.encode(pcm)
+
+    def report_loss(self, fraction: float) -> None:
+        """Take the loss of one receiver report, 0..1."""
+        self._encoder.set_loss(round(100.0 * fraction))
+
+    def close(self) -> None:
+        """Free the encoder."""
+        self._encoder.close()
 
 
 class PlayoutBuffer(Protocol):
@@ -45,7 +65,7 @@ class PlayoutBuffer(Protocol):
 class Codec(Protocol):
     """Makes both for one call."""
 
-    def encoder(self) -> Encoder:
+    def encoder(self, red_payload_type: int | None) -> Encoder:
         """Called in the capture thread."""
 
     def playout(self) -> PlayoutBuffer:
@@ -53,17 +73,19 @@ class Codec(Protocol):
 
 
 class OpusCodec:
-    """Opus with the adaptive playout of voice/."""
+    """Opus with the sender and the adaptive playout of voice/."""
 
     def __init__(self, options: VoiceOptions) -> None:
-        self._bitrate = options.bitrate or CLEAN_BITRATE
+        self._bitrate = options.bitrate
         self._complexity = options.complexity
         # The first one loads libopus, 16 ms that the first call shall not wait for.
         Playout()
 
-    def encoder(self) -> Encoder:
-        """Return an encoder with FEC on; it appears in the packets once loss is reported."""
-        return OpusEncoder(self._bitrate, self._complexity, fec=True)
+    def encoder(self, red_payload_type: int | None) -> Encoder:
+        """Return what sends by the loss reports, or at a fixed rate when the settings name another one."""
+        if self._bitrate is not None and self._bitrate != CLEAN_BITRATE:
+            return FixedRateSender(self._bitrate, self._complexity)
+        return VoiceSender(complexity=self._complexity, red_payload_type=red_payload_type)
 
     def playout(self) -> PlayoutBuffer:
         """Return an empty playout."""

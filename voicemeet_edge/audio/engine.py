@@ -123,12 +123,15 @@ class VoiceEngine:
         self._playback.worker.wake()
         self._capture.worker.wake()
 
-    def start_call(self, send: Callable[[bytes, int], None]) -> None:
-        """Open both directions, each in its thread; every 20 ms `send(payload, timestamp)` on the loop."""
+    def start_call(self, send: Callable[[bytes, int], None], *, red_payload_type: int | None = None) -> None:
+        """Open both directions, each in its thread; every 20 ms `send(payload, timestamp)` on the loop.
+
+        With `red_payload_type` (Opus' own, see `VoiceSender`) every payload is an audio/red one.
+        """
         if self._closed:
             return
         self.stop_call()
-        self._line = Line(Uplink(self._loop, send), self._codec)
+        self._line = Line(Uplink(self._loop, send), self._codec, red_payload_type)
         self._playback.line = self._line
         self._capture.line = self._line
         self._playback.worker.wake()
@@ -156,9 +159,9 @@ class VoiceEngine:
             self._past = self._with_line(self._past, line)
 
     def set_loss(self, fraction: float) -> None:
-        """Take the loss the peer reports, 0..1."""
+        """Take the loss of one receiver report of the peer, 0..1; call it once for each report."""
         if self._line is not None:
-            self._line.loss_percent = round(100.0 * min(max(fraction, 0.0), 1.0))
+            self._line.loss_reports.append(min(max(fraction, 0.0), 1.0))
 
     def set_volume(self, percent: float) -> None:
         """Set the loudness of everything, 0..100."""

@@ -21,7 +21,7 @@ class VoiceOptions:
     half_duplex: bool = False
     """Duck the microphone while the far end speaks, whatever `echo` says."""
     bitrate: int | None = None
-    """Bits per second of Opus in a clean network; None leaves the codec's own choice."""
+    """Bits per second of Opus, always; None (or the clean rate itself) lets it follow the loss."""
     complexity: int = 5
     """Opus complexity 0 to 10; 5 costs 16 ms of CPU per second on x86, 0 costs 5."""
     real_time: bool = True

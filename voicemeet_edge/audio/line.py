@@ -1,6 +1,6 @@
 """What one call shares between the loop and the two sound threads.
 
-One rule: each field has one writer (named in its docstring); single assignments are safe
+One rule: each field has one writer (named in its docstring); deques and single assignments are safe
 between threads, so nobody waits for a lock in the middle of a period.
 """
 
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import deque
 
 from voicemeet_edge.audio.codec import Codec, Encoder
 from voicemeet_edge.audio.uplink import Uplink
 from voicemeet_edge.voice.packet import RtpAudio
 
+REPORT_LIMIT = 8  # loss reports; one comes a second, and the capture thread looks fifty times as often
+
 
 class Line:
     """One call's sound."""
 
-    def __init__(self, uplink: Uplink, codec: Codec) -> None:
+    def __init__(self, uplink: Uplink, codec: Codec, red_payload_type: int | None = None) -> None:
         self.uplink = uplink
-        self.loss_percent = 0
-        """Written by the loop."""
+        self.loss_reports: deque[float] = deque(maxlen=REPORT_LIMIT)
+        """Put in by the loop, taken out by the capture thread."""
         self.last_arrival = time.monotonic()
         """Written by the loop; moved on by the playback thread after a stall of the machine."""
         self.silent = False
@@ -34,7 +37,7 @@ class Line:
         """Pushed to by the loop, pulled by the playback thread; it is made for that."""
         self._codec = codec
         self._encoder: Encoder | None = None
-        self._told_loss = 0
+        self._red_payload_type = red_payload_type
         # RFC 3550 §5.1: the initial timestamp should be random.
         self._timestamp = secrets.randbits(32)
 
@@ -51,9 +54,8 @@ class Line:
     def encode(self, pcm: bytes, samples: int) -> None:
         """Encode one frame and hand it to the loop; in the capture thread."""
         if self._encoder is None:
-            self._encoder = self._codec.encoder()
-        if self._told_loss != self.loss_percent:
-            self._told_loss = self.loss_percent
-            self._encoder.set_loss(self._told_loss)
-        self.uplink.put(self._encoder.encode(pcm), self._timestamp)
+            self._encoder = self._codec.encoder(self._red_payload_type)
+        while self.loss_reports:
+            self._encoder.report_loss(self.loss_reports.popleft())
+        self.uplink.put(self._encoder.encode(pcm, self._timestamp), self._timestamp)
         self.skip(samples)
