@@ -290,7 +290,6 @@ class Device:
                 self._happen(Event.CONNECTED)
             case talk.MediaLost():
                 self._happen(Event.PATH_LOST)
-                self._socket.network_back()  # if it was the network, do not sleep through its return
             case talk.PeerBye():
                 self._happen(Event.PEER_BYE, event.reason)
             case talk.SessionFailed():

@@ -31,3 +31,26 @@ def test_a_missing_or_foreign_reply_means_dead() -> None:
     heartbeat.receive(Frame(None, "1", "phoenix", "other", {}))
     assert heartbeat.tick(50.0) is None
     assert heartbeat.is_dead
+
+
+def test_a_hurried_heartbeat_is_sent_at_once_and_must_be_answered_soon() -> None:
+    heartbeat = Heartbeat(Refs(), 25.0, now=0.0)
+    beat = heartbeat.hurry(5.0, within_s=2.0)
+    assert beat is not None
+    assert heartbeat.deadline == 7.0
+    heartbeat.receive(reply(beat.ref))
+    assert heartbeat.deadline == 30.0, "answered: back to the usual pace"
+    beat = heartbeat.hurry(6.0, within_s=2.0)
+    assert heartbeat.hurry(6.5, within_s=2.0) is None, "one is on its way"
+    assert heartbeat.deadline == 8.0
+    assert heartbeat.tick(8.0) is None
+    assert heartbeat.is_dead
+
+
+def test_hurrying_gives_a_heartbeat_on_its_way_less_time() -> None:
+    heartbeat = Heartbeat(Refs(), 25.0, now=0.0)
+    assert heartbeat.tick(25.0) is not None
+    assert heartbeat.hurry(26.0, within_s=2.0) is None
+    assert heartbeat.deadline == 28.0
+    heartbeat.tick(28.0)
+    assert heartbeat.is_dead

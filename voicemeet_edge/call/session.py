@@ -377,6 +377,7 @@ class CallSession:
             case way.PathLost():
                 self._on_event(MediaLost())
             case way.PathWantsRestart():
+                self._parts.socket.check_network()  # a new path needs signaling that is alive
                 self._renew_now.set()  # a dead path may be a dead allocation: fresh credentials too
                 self._obey(self._negotiation.restart())
             case way.PathBroken():

@@ -19,6 +19,7 @@ class Heartbeat:
         self._refs = refs
         self._interval_s = interval_s
         self._unanswered: str | None = None
+        self._asked_at = now
         self.deadline = now + interval_s
         self.is_dead = False
 
@@ -30,10 +31,25 @@ class Heartbeat:
             self.is_dead = True
             return None
         self._unanswered = self._refs.next()
+        self._asked_at = now
         self.deadline = now + self._interval_s
         return Frame(None, self._unanswered, TOPIC, "heartbeat", {})
+
+    def hurry(self, now: float, within_s: float) -> Frame | None:
+        """Ask at once and want the answer soon: something says that the network is gone.
+
+        Returns the heartbeat to send; None when one is already on its way, which then has less time.
+        """
+        self.deadline = min(self.deadline, now + within_s)
+        if self._unanswered is not None:
+            return None
+        self.deadline = now
+        beat = self.tick(now)
+        self.deadline = now + within_s
+        return beat
 
     def receive(self, frame: Frame) -> None:
         """Note a frame of the topic `phoenix`."""
         if frame.event == "phx_reply" and frame.ref == self._unanswered:
             self._unanswered = None
+            self.deadline = self._asked_at + self._interval_s  # also after a hurried one

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 PATH = "/realtime/v1/websocket"
 OPEN_TIMEOUT_S = 10.0  # seconds for DNS, TCP, TLS and the upgrade together
 CLOSE_TIMEOUT_S = 1.0  # seconds for the closing handshake; a cancelled device must not hang on a dead peer
+CHECK_TIMEOUT_S = 2.0  # seconds; a living server answers a heartbeat within a round trip
 SEND_QUEUE = 128  # frames; more waiting than this means that the connection is stuck
 # These mean that the channel lost the push, not that anybody refused it. Sending again is safe: the
 # receiver's inbox takes each sequence number once.
@@ -268,6 +269,17 @@ class RealtimeSocket:
         """Take the hint that the network is there again: try at once instead of waiting."""
         self._backoff.network_back(_now())
         self._hint.set()
+
+    def check_network(self) -> None:
+        """Take the hint that the network may be gone: ask the server now, and reconnect without waiting.
+
+        A dead TCP connection says nothing for a long time; a call that lost its path cannot wait for it.
+        """
+        if self._heartbeat is None:
+            self.network_back()
+        elif (beat := self._heartbeat.hurry(_now(), CHECK_TIMEOUT_S)) is not None:
+            self._post([beat])
+        self._wake.set()
 
     async def run(self) -> None:
         """Connect and reconnect for ever; cancel to stop. Leaves no task behind."""
