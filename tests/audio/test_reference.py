@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicemeet_edge.audio.reference import KEEP, LIMIT, WINDOW, FarReference
+from voicemeet_edge.audio.reference import CALM, KEEP, LIMIT, MOST_KEEP, WINDOW, FarReference
 
 
 def frame(number: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
@@ -82,3 +82,29 @@ def test_queue_is_bounded_and_order_is_kept(puts: list[bool]) -> None:
             assert seen < taken <= number
             assert number - taken < LIMIT
             seen = taken
+
+
+def test_threads_that_jitter_more_get_more_slack_instead_of_shift_after_shift() -> None:
+    """A card that delivers 30 ms at a time: a few gaps at first, then none."""
+    reference = FarReference()
+    for turn in range(2000):
+        for _ in range(3):
+            reference.put(frame(1))
+        for _ in range(3 if turn else 6):
+            reference.take()
+        if turn == 200:
+            gaps, slips = reference.gaps, reference.slips
+    assert gaps <= 6
+    assert reference.gaps == gaps
+    assert reference.slips <= slips + 4
+
+
+def test_slack_is_bounded_and_given_back() -> None:
+    reference = FarReference()
+    for _ in range(20):
+        reference.take()
+    assert reference._keep == MOST_KEEP
+    for _ in range(CALM * WINDOW * 5):
+        reference.put(frame(1))
+        reference.take()
+    assert reference._keep == KEEP

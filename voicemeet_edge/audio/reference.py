@@ -17,6 +17,8 @@ from voicemeet_edge.audio.mixer import Frame
 LIMIT = 16  # periods; a playback thread alone for this long (160 ms) fills it, older frames fall out
 WINDOW = 100  # periods (1 s); how long frames must have stood in the queue before they count as delay
 KEEP = 1  # periods; what may always be in the queue, the slack for one thread being 10 ms early
+MOST_KEEP = 4  # periods; the loudspeaker's own buffer is as long, so even then far comes before its echo
+CALM = 10  # windows (10 s) without a gap before the slack shrinks again: every shift costs the canceller
 
 
 class FarReference:
@@ -28,6 +30,8 @@ class FarReference:
         self._silence.setflags(write=False)
         self._least = LIMIT
         self._taken = 0
+        self._keep = KEEP
+        self._calm = 0
         self.gaps = 0
         """Times the microphone was there first and silence stood in."""
         self.slips = 0
@@ -43,19 +47,23 @@ class FarReference:
         """Return the far frame that belongs to the microphone frame just read."""
         if not self._frames:
             self.gaps += 1
-            self._least = 0
+            self._least = self._calm = 0
+            self._keep = min(self._keep + 1, MOST_KEEP)
             return self._silence
         self._least = min(self._least, len(self._frames) - 1)
         self._taken += 1
         if self._taken >= WINDOW:
-            self._shorten(self._least - KEEP)
+            self._shorten(self._least - self._keep)
+            self._calm += 1
+            if self._calm % CALM == 0:
+                self._keep = max(self._keep - 1, KEEP)
             self._least, self._taken = LIMIT, 0
         # The playback thread may have pushed the last frame out of the bound only, never emptied it.
         return self._frames.popleft()
 
     def resync(self) -> None:
         """Forget what piled up while the microphone was not read: the same time was lost there."""
-        self._shorten(len(self._frames) - KEEP)
+        self._shorten(len(self._frames) - self._keep)
         self._least, self._taken = LIMIT, 0
 
     def _shorten(self, excess: int) -> None:
