@@ -118,6 +118,10 @@ class Device:
         stats = self._session.stats() if self._session is not None else None
         return None if stats is None else asdict(stats)
 
+    def refused(self) -> dict[str, int]:
+        """What the other side or the server sent in this call and was not obeyed, by reason."""
+        return self._session.refused() if self._session is not None else {}
+
     async def run(self) -> None:
         """Serve until cancelled; then the call is ended, everything closed, nothing left behind."""
         try:

@@ -239,12 +239,16 @@ DISTRUST_REASONS = frozenset(
         "fingerprint_mismatch",
         "fingerprint_changed",
         "no_fingerprint",
+        "bad_fingerprint",
+        "no_encryption",
         "not_encrypted",
         "peer_not_sealed",
         "peer_sealed",
         "bad_seal",
         "wrong_key",
         "bad_commitment",
+        "words_changed",
+        "words_order",
     }
 )
 # Reasons that say: nobody is there just now; not a fault of the device.

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import assert_never
 
 from voicemeet_edge.backend.client import Backend
@@ -177,6 +178,15 @@ class CallSession:
     def stats(self) -> PeerStats | None:
         """Figures of the connection in use."""
         return self._path.stats()
+
+    def refused(self) -> dict[str, int]:
+        """What was received and not obeyed, by reason; only what happened at all."""
+        sealed = {why.value: count for why, count in self._parts.envelope.counters.refused.items()}
+        counts: Counter[str] = Counter(sealed)
+        for counters in (self.counters, self._negotiation.dropped, self._inbox.counters):
+            counts.update(asdict(counters))
+        del counts["accepted"], counts["unsent"]
+        return dict(+counts)  # only what is above zero
 
     def end(self, reason: str) -> None:
         """Say bye with this reason and come to an end; `run` returns soon. Idempotent."""

@@ -86,6 +86,7 @@ def census(device: Device, card: SoundCard) -> dict[str, object]:
         "cpu_s": time.process_time(),
         "engine": asdict(device.engine_stats()),
         "media": device.media_stats(),
+        "refused": device.refused(),
         "said_at": [mark.monotonic_s for mark in card.capture_marks] if isinstance(card, VirtualCard) else [],
     }
 
