@@ -245,8 +245,11 @@ DISTRUST_REASONS = frozenset(
         "peer_not_sealed",
         "peer_sealed",
         "bad_seal",
+        "seal_broken",
         "wrong_key",
         "bad_commitment",
+        "words_changed",
+        "words_order",
         "words_changed",
         "words_order",
     }

@@ -191,7 +191,8 @@ class CallSession:
     def end(self, reason: str) -> None:
         """Say bye with this reason and come to an end; `run` returns soon. Idempotent."""
         if not self._over.is_set():
-            self._bye_reason = reason
+            # Who is reported must not learn it from us.
+            self._bye_reason = "hung_up" if reason == "reported" else reason
             self._over.set()
 
     async def run(self) -> None:
@@ -269,8 +270,8 @@ class CallSession:
         except SealError as error:
             self.counters.unsealed += 1
             # Once the peer has proved itself it can only be somebody else's noise, and noise must not
-            # end a call.
-            if event == "hello" and not envelope.verified and error.code in _KEY_TROUBLE:
+            # end a call. Its bye counts too: whoever hears the other first says nothing else.
+            if event in ("hello", "bye") and not envelope.verified and error.code in _KEY_TROUBLE:
                 self._fail(error.code)
             return
         except MessageError:

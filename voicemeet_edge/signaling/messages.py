@@ -46,14 +46,14 @@ class Hello(_Common):
     reply: bool = False
     caps: tuple[str, ...] = ()
     nonce: str = ""
-    """Hex; the answerer's, sent only after it has seen the offerer's commitment."""
+    """Hex; slot b's, said only after slot a's commitment was heard."""
     commitment: str = ""
-    """Hex; the offerer's, over the nonce it reveals later."""
+    """Hex; binds the sender to its nonce and its certificate (call/words.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reveal(_Common):
-    """The nonce the offerer has committed to, hex."""
+    """The nonce slot a has committed to, hex."""
 
     nonce: str
 
