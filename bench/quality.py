@@ -72,7 +72,8 @@ def load(path: Path) -> npt.NDArray[np.int16]:
     if rate != SAMPLE_RATE:
         divisor = int(np.gcd(rate, SAMPLE_RATE))
         mono = resample_poly(mono, SAMPLE_RATE // divisor, rate // divisor)
-    return np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
+    sound: npt.NDArray[np.int16] = np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
+    return sound
 
 
 def save(path: Path, sound: npt.NDArray[np.int16]) -> None:

@@ -145,13 +145,13 @@ def test_a_system_library_serves_when_the_wheel_has_none(monkeypatch: pytest.Mon
     assert opus.library_path() == "libopus.so.0"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=1600))
 def test_any_bytes(data: bytes) -> None:
     opus.fuzz_one(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 99), st.lists(st.tuples(st.integers(0, 79), st.integers(0, 255)), max_size=8))
 def test_damaged_packets(index: int, damage: list[tuple[int, int]]) -> None:
     packet = bytearray(PACKETS[index])

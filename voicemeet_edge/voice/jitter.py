@@ -19,7 +19,7 @@ SHIFT_FRAMES = 100  # frames, 2 s: when all of these came earlier than any befor
 SHIFT_PERCENT = 25  # %, of the older ones: the first of the shorter path overtook some of them
 CONCEALMENT_COST = 4_000.0 * MS  # samples of delay that one concealed share of 1.0 is worth: 1 % = 40 ms
 DOWN_MARGIN = 8 * MS  # cost that a shorter delay must save: chance must not move it to and fro
-DOWN_SHARE = 0.2  # and this share of the way, since each squeeze on it is a small harm too
+DOWN_SHARE = 0.1  # and this share of the way, since each squeeze on it is a small harm too
 LATEST = 400 * MS  # no frame is waited for longer than this beyond the earliest one
 SHAPE_FRAMES = 50  # frames, 1 s: until then a rebased estimate keeps the spread it had
 UPDATE_FRAMES = 5  # frames between two searches of the best target

@@ -26,10 +26,10 @@ HEAVY_LEAVE = 0.11  # below it back to in-band FEC
 HEAVY_DISTANCES = (1, 2)  # frames back; two losses in a row are healed after 40 ms
 BURST_DISTANCES = (3,)  # frames back; all but the first of a burst of four are healed, after 60 ms
 BURST_DISPERSION = 4.0  # variance by mean of the packets lost per report when they are lost four in a row
-BURST_ENTER = 0.6  # logarithm of the odds for bursts from which a burst plan begins
+BURST_ENTER = 1.5  # logarithm of the odds for bursts from which a burst plan begins
 BURST_LEAVE = -1.0  # and below which it ends
 BURST_MEAN = 0.01  # loss below which the dispersion says nothing
-BURST_REPORTS = 4  # reports before bursts are believed
+BURST_REPORTS = 5  # reports before bursts are believed
 PACKETS_PER_REPORT = 50  # packets of 20 ms in about one second
 MAX_FEC_PERCENT = 25  # %; beyond it libopus starves the frame itself
 
