@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[str, Mapping[str, object]], None]
 """Told by name what happens, for the status line, the demo and the tests; never secrets."""
 
-LOSS_EVERY_S = 1.0  # seconds; the peer reports its loss about as often
+LOSS_EVERY_S = 0.4  # seconds; the peer reports its loss every 0.5 to 1.5
 STANDBY_PAUSE_S = 30.0  # seconds before an answerer that was refused asks again
 MICROPHONE_GRACE_S = 5.0  # seconds an unplugged microphone may be away in a call before the call ends
 REPORT_REASON = "button"  # the panel has one button and no words
@@ -103,6 +103,7 @@ class Device:
         self._last_token: Secret | None = None  # of the call a report would be about
         self._speaking: asyncio.Task[None] | None = None
         self._deadline_moved = asyncio.Event()
+        self._sound_faults: dict[bool, str] = {}  # by direction, True the microphone
         self._microphone_timer: asyncio.TimerHandle | None = None
 
     def is_healthy(self) -> bool:
@@ -187,8 +188,7 @@ class Device:
             case calls.Hangup():
                 self._hang_up(action.reason)
             case calls.StartAudio():
-                if self._session is not None:
-                    self._engine.start_call(self._session.send)
+                self._start_audio()
             case calls.StopAudio():
                 self._engine.stop_call()
             case calls.FileReport():
@@ -321,12 +321,22 @@ class Device:
             self._observe("spoken", {"count": len(words or ())})
             self._engine.play_samples(samples)
 
+    def _start_audio(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        red = session.red_payload_type
+        send = session.send if red is None else session.send_red
+        self._engine.start_call(send, red_payload_type=red)
+
     async def _watch_loss(self) -> None:
-        """Tell the encoder what the peer loses."""
+        """Tell the encoder what the peer loses, once for each of its reports."""
+        seen = 0
         while True:
             await asyncio.sleep(LOSS_EVERY_S)
             stats = self._session.stats() if self._session is not None else None
-            if stats is not None:
+            if stats is not None and stats.loss_reports != seen:
+                seen = stats.loss_reports
                 self._engine.set_loss(stats.loss_there)
 
     # -- the world ---------------------------------------------------------------------------
@@ -353,7 +363,8 @@ class Device:
             case SoundFailed():
                 self._sound_failed(event)
             case SoundRecovered():
-                self._do(self._machine.fault_changed(None))
+                self._sound_faults.pop(event.capture, None)
+                self._show_sound_fault()
             case PathSilent() | PathBack():
                 pass  # the session watches its path itself
             case _:
@@ -362,12 +373,16 @@ class Device:
     def _sound_failed(self, event: SoundFailed) -> None:
         logger.warning("sound: %s: %s", "microphone" if event.capture else "loudspeaker", event.error.code)
         self._observe("sound_failed", {"code": event.error.code, "capture": event.capture})
-        self._do(self._machine.fault_changed(event.error.code))
+        self._sound_faults[event.capture] = event.error.code
+        self._show_sound_fault()
         if not event.error.retryable:
             self._end_without_sound(event.error.code)
         elif event.capture and self._microphone_timer is None:
             loop = asyncio.get_running_loop()
             self._microphone_timer = loop.call_later(MICROPHONE_GRACE_S, self._microphone_overdue)
+
+    def _show_sound_fault(self) -> None:
+        self._do(self._machine.fault_changed(next(iter(self._sound_faults.values()), None)))
 
     def _microphone_overdue(self) -> None:
         self._microphone_timer = None

@@ -52,6 +52,7 @@ def peer_options(settings: Settings, memory: TurnMemory) -> PeerOptions:
         addresses=settings.ice.addresses,
         interfaces=settings.ice.interfaces,
         ipv6=settings.ice.ipv6,
+        red=True,
         turn_memory=memory,
         connect_timeout_s=settings.call.connect_timeout_s,
     )

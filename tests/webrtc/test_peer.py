@@ -161,20 +161,28 @@ async def test_a_hundred_peers_leave_nothing_behind() -> None:
     assert after == before
 
 
-async def test_red_is_used_only_under_loss_and_repairs_it() -> None:
+async def test_redundancy_goes_through_as_it_is_and_is_marked() -> None:
     options = PeerOptions(addresses=("127.0.0.1",), red=True)
     async with ends(options) as (caller, answerer):
         await join(caller, answerer)
         await asyncio.gather(caller.connected(), answerer.connected())
-        await answerer.hears(caller, b"first", 2)
-        assert len({packet.sequence for packet in answerer.packets}) == len(answerer.packets)
-        caller.peer._red_left = 5  # as if the peer had reported loss
+        assert caller.peer.red_payload_type == 111
+        await answerer.hears(caller, b"plain", 2)
+        assert not any(packet.red for packet in answerer.packets)
         before = len(answerer.packets)
-        caller.peer.send(b"second", 960 * 100)
-        caller.peer.send(b"third", 960 * 101)
-        await answerer.until(lambda: len(answerer.packets) >= before + 3)
-        recovered = {(packet.sequence, packet.payload) for packet in answerer.packets[before:]}
-        assert {payload for _, payload in recovered} >= {b"second", b"third"}
+        caller.peer.send(b"\x6fwrapped", 960 * 100, red=True)
+        await answerer.until(lambda: len(answerer.packets) > before)
+        assert answerer.packets[-1].red
+        assert answerer.packets[-1].payload == b"\x6fwrapped"
+
+
+async def test_redundancy_is_not_sent_to_a_peer_that_does_not_take_it() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        assert caller.peer.red_payload_type is None
+        caller.peer.send(b"\x6fwrapped", 960, red=True)
+        assert caller.peer.stats().packets_sent == 0
 
 
 async def test_connections_of_one_call_share_a_certificate_and_expect_each_their_own_peer() -> None:

@@ -1,4 +1,4 @@
-"""RTP packing, statistics and redundancy against aiortc's own implementation and arbitrary bytes."""
+"""RTP packing and statistics against aiortc's own implementation and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from voicemeet_edge.webrtc.rtp import (
     MAX_MISORDER,
     ReceiverStatistics,
     is_rtcp,
-    pack_red,
     pack_rtp,
-    parse_red,
     parse_rtp,
 )
 
@@ -64,26 +62,6 @@ def test_rtcp_is_told_apart() -> None:
     assert not is_rtcp(bytes((0x80, 111)))
     assert not is_rtcp(bytes((0x80, 0x80 | 63)))
     assert not is_rtcp(b"\x80")
-
-
-@given(st.binary(min_size=1, max_size=300), st.binary(min_size=1, max_size=300), st.integers(1, 16383))
-def test_redundancy_reads_back(primary: bytes, previous: bytes, offset: int) -> None:
-    packed = pack_red(111, primary, previous, offset)
-    assert packed is not None
-    assert parse_red(packed, 111) == [(offset, previous), (0, primary)]
-
-
-def test_redundancy_that_does_not_fit_is_not_packed() -> None:
-    assert pack_red(111, b"x", b"y", 0) is None
-    assert pack_red(111, b"x", b"y", 20000) is None
-    assert pack_red(111, b"x", b"y" * 2000, 960) is None
-
-
-@given(st.binary(max_size=60))
-@settings(max_examples=500)
-def test_any_redundancy_is_frames_or_none(payload: bytes) -> None:
-    frames = parse_red(payload, 111)
-    assert frames is None or sum(len(frame) for _, frame in frames) < len(payload)
 
 
 def test_loss_is_counted_over_wraps_and_intervals() -> None:

@@ -250,8 +250,6 @@ DISTRUST_REASONS = frozenset(
         "bad_commitment",
         "words_changed",
         "words_order",
-        "words_changed",
-        "words_order",
     }
 )
 # Reasons that say: nobody is there just now; not a fault of the device.

@@ -129,8 +129,14 @@ class MediaPath:
         if newest is not None and newest.peer is not None:
             await newest.peer.add_candidate(candidate, mid)
 
-    def send(self, payload: bytes) -> None:
-        """Send one Opus frame of 20 ms; dropped while there is no connection.
+    @property
+    def red_payload_type(self) -> int | None:
+        """What Opus is called inside RFC 2198 payloads on this path; None when they are not taken."""
+        current = self._current
+        return current.peer.red_payload_type if current is not None and current.peer is not None else None
+
+    def send(self, payload: bytes, *, red: bool = False) -> None:
+        """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped while there is no connection.
 
         RTP timestamps are counted here: they must go on through a closed microphone and a new
         connection, which the sound card's clock does not.
@@ -143,7 +149,7 @@ class MediaPath:
         frames = 1 if gap < GAP_FRAMES else min(gap, MAX_GAP_FRAMES)
         self._ticks = (self._ticks + frames * FRAME_TICKS) & 0xFFFFFFFF
         self._sent_at = now
-        current.peer.send(payload, self._ticks)
+        current.peer.send(payload, self._ticks, red=red)
 
     def stats(self) -> PeerStats | None:
         """Figures of the connection in use."""

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 JITTER = (0.8, 1.2)  # share of the asked-for wait; spreads a building's devices
 LEAVE_TIMEOUT_S = 2.0  # seconds; the backend forgets an unpolled ticket by itself soon after
+POOL_FULL = "pool_full"  # a person at the button is told so at once; a desk that stands by waits its turn
 MAX_REFUSED_TOKENS = 3  # in a row; a backend that refuses fresh tokens will refuse the next one too
 
 
@@ -79,7 +80,7 @@ class Search:
                     self._tokens.refuse(self._device_token)
                     refused += 1
                     continue
-                if not error.retryable:
+                if not error.retryable or (error.code == POOL_FULL and self._place.role is not Role.ANSWERER):
                     raise
                 await self._pause_after(error, backoff)
                 continue

@@ -171,9 +171,18 @@ class CallSession:
         """The person here took the call."""
         self._obey(self._negotiation.accept())
 
+    @property
+    def red_payload_type(self) -> int | None:
+        """What Opus is called inside RFC 2198 payloads to this peer; None when it does not take them."""
+        return self._path.red_payload_type
+
     def send(self, payload: bytes, _timestamp: int) -> None:
         """Send one Opus frame of 20 ms; dropped while there is no connection."""
         self._path.send(payload)
+
+    def send_red(self, payload: bytes, _timestamp: int) -> None:
+        """Send one RFC 2198 payload of 20 ms."""
+        self._path.send(payload, red=True)
 
     def stats(self) -> PeerStats | None:
         """Figures of the connection in use."""

@@ -114,7 +114,7 @@ class PeerOptions:
     """Use only these network interfaces; empty: all."""
     ipv6: bool = True
     red: bool = False
-    """Offer RFC 2198 redundancy, and send it when the peer takes it and reports loss."""
+    """Offer and take RFC 2198 redundancy; when to send it is the voice's decision (voice/sender.py)."""
     turn_memory: TurnMemory = field(default_factory=TurnMemory)
     turn_ca: str | None = None
     """PEM file of the authority that signed the TURN server's certificate; None: the system's."""
@@ -166,6 +166,8 @@ class PeerStats:
     """Datagrams from strangers, beyond a queue's bound, or failing authentication."""
     loss_there: float = 0.0
     """Fraction of our packets the peer says it missed in its last report, 0..1."""
+    loss_reports: int = 0
+    """How many such reports have come."""
     loss_here: float = 0.0
     """Fraction of the peer's packets missing here over our last report, 0..1."""
     round_trip_s: float | None = None

@@ -60,8 +60,6 @@ REPORT_INTERVAL_S = 1.0  # seconds between RTCP reports, varied by half either w
 FIRST_REPORT_S = 0.3  # seconds after connecting: the encoder wants to hear of loss early
 NTP_EPOCH = 2208988800  # seconds from 1900 to 1970 (RFC 868)
 RTT_SMOOTHING = 0.85  # weight of the past in the round trip shown
-RED_ON_LOSS = 0.01  # the loss from which sending each frame twice is worth its bits
-RED_OFF_REPORTS = 10  # reports without loss before it stops: sizes must not flap
 MAX_STREAMS = 8  # SSRCs followed at once; a peer has one, and one more after each restart
 
 
@@ -121,8 +119,7 @@ class Peer:
         self._sender_report: tuple[int, float] | None = None  # middle of its NTP, arrival
         self._loss_there = 0.0
         self._round_trip_s: float | None = None
-        self._previous: tuple[bytes, int] | None = None
-        self._red_left = 0
+        self._reports = 0
 
     # Descriptions
 
@@ -306,31 +303,32 @@ class Peer:
 
     # Voice
 
-    def send(self, payload: bytes, timestamp: int) -> None:
-        """Send one Opus frame; dropped before connected and after the end."""
+    @property
+    def red_payload_type(self) -> int | None:
+        """What Opus is called inside RFC 2198 payloads to this peer; None when it does not take them."""
+        remote = self._remote
+        if remote is None or remote.red_type is None or not self._options.red:
+            return None
+        return remote.opus_type
+
+    def send(self, payload: bytes, timestamp: int, *, red: bool = False) -> None:
+        """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped before connected and after the end."""
         srtp, remote = self._srtp, self._remote
         if srtp is None or remote is None:
             return
+        payload_type = remote.red_type if red else remote.opus_type
+        if payload_type is None:
+            return
         timestamp = timestamp + self._timestamp_offset & 0xFFFFFFFF
-        payload_type, body = remote.opus_type, payload
-        if self._red_left and remote.red_type is not None:
-            payload_type, body = self._redundant(remote.opus_type, remote.red_type, payload, timestamp)
-        self._previous = (payload, timestamp)
         packets, on_wire, octets = self._sent
-        packet = rtp.pack_rtp(payload_type, self._sequence, timestamp, self._ssrc, body, marker=not packets)
+        packet = rtp.pack_rtp(
+            payload_type, self._sequence, timestamp, self._ssrc, payload, marker=not packets
+        )
         self._sequence = self._sequence + 1 & 0xFFFF
         self._last_timestamp = timestamp
         protected = srtp.protect(packet)
         if self._connection.send_now(protected):
-            self._sent = (packets + 1, on_wire + len(protected), octets + len(body))
-
-    def _redundant(self, opus: int, red: int, payload: bytes, timestamp: int) -> tuple[int, bytes]:
-        if self._previous is not None:
-            before, then = self._previous
-            body = rtp.pack_red(opus, payload, before, timestamp - then & 0xFFFFFFFF)
-            if body is not None:
-                return red, body
-        return opus, payload
+            self._sent = (packets + 1, on_wire + len(protected), octets + len(payload))
 
     def _media(self, data: bytes) -> None:
         """Take one encrypted datagram of a checked source."""
@@ -353,30 +351,15 @@ class Peer:
             return
         self._dtls.confirmed = True
         payload = plain[header.start : header.end]
-        if header.payload_type == remote.opus_type:
-            frames = [(0, payload)]
-        elif self._options.red and header.payload_type == remote.red_type:
-            frames = rtp.parse_red(payload, remote.opus_type) or []
-        else:
-            frames = []
-        if not frames:
+        red = self._options.red and header.payload_type == remote.red_type
+        if not payload or not (red or header.payload_type == remote.opus_type):
             self._dropped += 1
             return
         self._last_rtp_at = arrival
         packets, on_wire = self._received
         self._received = (packets + 1, on_wire + len(data))
         self._count(header, arrival)
-        for offset, frame in frames:
-            if offset % rtp.FRAME_TICKS == 0 and frame:
-                self._on_rtp(
-                    RtpAudio(
-                        header.sequence - offset // rtp.FRAME_TICKS & 0xFFFF,
-                        header.timestamp - offset & 0xFFFFFFFF,
-                        header.ssrc,
-                        frame,
-                        arrival,
-                    )
-                )
+        self._on_rtp(RtpAudio(header.sequence, header.timestamp, header.ssrc, payload, arrival, red))
 
     def _count(self, header: rtp.RtpHeader, arrival: float) -> None:
         statistics = self._streams.get(header.ssrc)
@@ -429,10 +412,7 @@ class Peer:
 
     def _take_reception(self, report: seam.ReceptionReport) -> None:
         self._loss_there = report.fraction_lost / 256
-        if self._loss_there >= RED_ON_LOSS:
-            self._red_left = RED_OFF_REPORTS
-        else:
-            self._red_left = max(0, self._red_left - 1)
+        self._reports += 1
         if report.last_sender_report and report.delay_since:
             # RFC 3550 §6.4.1: now - LSR - DLSR, in the middle 32 bits of NTP.
             now = int((time.time() + NTP_EPOCH) * 65536) & 0xFFFFFFFF
@@ -468,6 +448,7 @@ class Peer:
             bytes_received=self._received[1],
             packets_dropped=self._dropped + self._connection.dropped,
             loss_there=self._loss_there,
+            loss_reports=self._reports,
             loss_here=current.last_fraction / 256 if current is not None else 0.0,
             round_trip_s=self._round_trip_s,
             jitter_s=current.jitter_s if current is not None else 0.0,

@@ -1,4 +1,4 @@
-"""RTP headers, receiver statistics and redundancy: pure, and a malformed packet is `None`, never an error."""
+"""RTP headers and receiver statistics: pure, and a malformed packet is `None`, never an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ HEADER = struct.Struct("!BBHLL")
 HEADER_BYTES = HEADER.size
 VERSION_2 = 0x80
 FRAME_TICKS = 960  # 20 ms at 48 kHz
-RED_HEADER_BYTES = 5  # RFC 2198 §3: four bytes of redundant block, one of primary
 RED_MAX_BLOCK = 1023  # ten bits of block length
 RED_MAX_OFFSET = 16383  # fourteen bits of timestamp offset
 MAX_MISORDER = 3000  # RFC 3550 A.1: a larger jump is a new stream, not 62,000 lost packets
@@ -64,41 +63,6 @@ def parse_rtp(data: bytes) -> RtpHeader | None:
 def is_rtcp(data: bytes) -> bool:
     """Tell RTCP from RTP on one port (RFC 5761 §4)."""
     return len(data) >= 2 and 192 <= data[1] <= 223
-
-
-def pack_red(opus_type: int, primary: bytes, previous: bytes, offset: int) -> bytes | None:
-    """Put the previous frame in front of this one (RFC 2198 §3); None when it cannot be expressed."""
-    if not (0 < offset <= RED_MAX_OFFSET and len(previous) <= RED_MAX_BLOCK):
-        return None
-    block = (0x80 | opus_type) << 24 | offset << 10 | len(previous)
-    return block.to_bytes(4, "big") + bytes((opus_type,)) + previous + primary
-
-
-def parse_red(payload: bytes, opus_type: int) -> list[tuple[int, bytes]] | None:
-    """Return (timestamp offset, frame) of each Opus block, oldest first, the primary last with 0."""
-    headers: list[tuple[int, int, int]] = []
-    position = 0
-    while position < len(payload) and payload[position] & 0x80:
-        if position + 4 > len(payload):
-            return None
-        word = int.from_bytes(payload[position : position + 4], "big")
-        headers.append((word >> 24 & 0x7F, word >> 10 & 0x3FFF, word & 0x3FF))
-        position += 4
-    if position >= len(payload):
-        return None
-    primary_type = payload[position]
-    position += 1
-    frames: list[tuple[int, bytes]] = []
-    for block_type, offset, size in headers:
-        if position + size > len(payload):
-            return None
-        if block_type == opus_type and size:
-            frames.append((offset, payload[position : position + size]))
-        position += size
-    if primary_type != opus_type:
-        return None
-    frames.append((0, payload[position:]))
-    return frames
 
 
 class ReceiverStatistics:
