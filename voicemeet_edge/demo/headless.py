@@ -6,30 +6,22 @@ One rule: the verdict is about speech. Bytes that arrive prove nothing; the word
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from voicemeet_edge.audio.wav import read_wav, write_wav
+from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.demo.judge import Recording, judge
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import Event, RemoteDevice
 from voicemeet_edge.demo.result import Direction, Result, table, wire_kilobits
+from voicemeet_edge.demo.speech import write_speech
 from voicemeet_edge.errors import OurError
 from voicemeet_edge.hub.app import running_hub
-from voicemeet_edge.testing.signals import speech_like
 
-SPEECH_S = 20.0  # seconds of speech before it repeats; longer than a delay could be mistaken by
 SETTLE_S = 1.0  # seconds at the start that are not judged: the tone for "connected" sounds over them
 MIN_SECONDS = 4.0  # a shorter call has too few segments to be sure
-TEXT = (
-    "Press the call button and talk. Nobody in between can hear us, and nothing is kept. "
-    "The quick brown fox jumps over the lazy dog, while seven wizards make toxic brew for the evil queen. "
-    "Hello, this is the entrance. Could you please open the door? I have a parcel for the third floor."
-)
 
 
 @dataclass(frozen=True)
@@ -72,22 +64,9 @@ def _draw(picture: Path, result: Result, said: dict[str, Path], out: Path) -> No
 
 
 def _prepare_speech(given: Path | None, scratch: Path) -> dict[str, Path]:
-    """Two voices that cannot be mistaken for each other, as WAV files."""
-    said = {"a": scratch / "said-by-a.wav", "b": scratch / "said-by-b.wav"}
-    espeak = shutil.which("espeak-ng")
-    for number, (name, voice) in enumerate((("a", "en"), ("b", "en-us+f3"))):
-        if given is not None and name == "a":
-            try:
-                write_wav(said[name], read_wav(given))
-            except (OSError, ValueError, EOFError) as error:
-                raise OurError(f"{given} cannot be used as speech: {error}") from None
-        elif espeak is not None:
-            spoken = scratch / "espeak.wav"
-            text = TEXT if name == "a" else TEXT[len(TEXT) // 2 :] + TEXT
-            subprocess.run([espeak, "-v", voice, "-s", "150", "-w", spoken, text], check=True, timeout=30)
-            write_wav(said[name], read_wav(spoken))
-        else:
-            write_wav(said[name], speech_like(SPEECH_S, seed=number, pitch_hz=120.0 + 70 * number))
+    said = {name: scratch / f"said-by-{name}.wav" for name in ("a", "b")}
+    write_speech(said["a"], 0, given)
+    write_speech(said["b"], 1)
     return said
 
 

@@ -18,13 +18,14 @@ from voicemeet_edge.app import Device
 from voicemeet_edge.audio.devices import list_devices
 from voicemeet_edge.build import sound_card
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
+from voicemeet_edge.demo.speech import write_speech
 from voicemeet_edge.hub.app import HubError, HubInfo, running_hub
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.panel.opening import open_panel
 from voicemeet_edge.settings import PanelSettings, Settings
 
 POOL = "frontdesk"
-NO_SOUND = "no sound card here: the device says made-up speech, and what it hears goes into a file"
+NO_SOUND = "no sound card here: the device says a recording, and what it hears goes into"
 
 
 async def interactive_demo(port: int, out: Path | None) -> int:
@@ -34,7 +35,7 @@ async def interactive_demo(port: int, out: Path | None) -> int:
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voicemeet-demo-") as scratch:
         async with _hub(Path(scratch), port) as info:
-            settings = _settings(info, directory)
+            settings = await asyncio.to_thread(_settings, info, directory)
             quitting = asyncio.Event()
             _explain(info, settings, directory)
             panel = open_panel(settings.panel, on_quit=quitting.set)
@@ -75,7 +76,8 @@ def _settings(info: HubInfo, directory: Path) -> Settings:
             "echo": "auto",
         }
     else:
-        audio = {"virtual_in": "speech", "virtual_out": str(directory / "heard.wav")}
+        write_speech(directory / "said.wav", 0)
+        audio = {"virtual_in": str(directory / "said.wav"), "virtual_out": str(directory / "heard.wav")}
     table = device_settings(info, LabCall(pool=POOL, role="caller", policy="direct"), audio)
     table["ice"] = {"policy": "direct"}  # a browser on this machine is not on its loopback
     table["panel"] = {"factory": "gpiod" if _has_gpio() else "terminal"}
@@ -103,7 +105,7 @@ def _explain(info: HubInfo, settings: Settings, directory: Path) -> None:
     if audio.card == "alsa":
         sound = f"microphone {audio.capture}, loudspeaker {audio.playback}"
     else:
-        sound = f"{NO_SOUND}\n               {directory / 'heard.wav'}"
+        sound = f"{NO_SOUND} {directory / 'heard.wav'}"
     buttons = "keys of this terminal" if settings.panel.factory == "terminal" else "GPIO lines"
     print(
         f"""
