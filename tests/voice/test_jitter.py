@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voicemeet_edge.voice import jitter
@@ -138,6 +138,7 @@ def test_store_finds_by_time() -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=300))
+@example(list(range(0, 300 * FRAME, FRAME)))
 def test_store_is_bounded_and_keeps_the_newest(timestamps: list[int]) -> None:
     store = FrameStore()
     for timestamp in timestamps:

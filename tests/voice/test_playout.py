@@ -157,6 +157,7 @@ def test_after_an_outage_the_delay_is_the_one_before(name: str) -> None:
         listener.playout.push(packet(row.seq, at=at), at)
     assert before is not None
     assert abs(listener.offset_ms() - before) <= 20
+    assert listener.playout.stats.resyncs == 0
     assert rms(listener.sound()[-24_000:]) > 500
 
 
@@ -264,15 +265,42 @@ def test_garbage_is_counted_and_concealed() -> None:
 
 def test_a_card_that_stood_still_does_not_leave_its_delay_behind() -> None:
     listener = Listener.new()
-    for n in range(400):
+    for n in range(165):  # half a second after the card moves again
         at = n * 0.02
         if not 2.0 < at < 2.8:
             listener.listen(at)
         else:
             listener.now = at
         listener.playout.push(packet(n, at=at), at)
+    assert listener.playout.stats.skipped_samples > 0
     assert listener.offset_ms() <= 45
-    assert rms(listener.sound()[-24_000:]) > 500
+    assert rms(listener.sound()[-9_600:]) > 500
+
+
+def test_a_long_stall_is_no_new_sender() -> None:
+    listener = Listener.new()
+    for n in range(500):
+        at = n * 0.02
+        if 2.0 < at < 7.0:
+            listener.now = at
+        listener.listen(at)
+        listener.playout.push(packet(n, at=at), at)
+    assert listener.playout.stats.resyncs == 0
+    assert rms(listener.sound()[-9_600:]) > 500
+
+
+def test_a_card_that_catches_up_after_a_stall_does_not_look_like_a_late_network() -> None:
+    listener = Listener.new()
+    for n in range(200):
+        at = n * 0.02
+        if n == 104:
+            for _ in range(8):  # its buffer held 80 ms, so nothing was lost: it only asked late
+                listener.heard.append(listener.playout.pull(at))
+            listener.now = at
+        if not 100 < n < 104:
+            listener.listen(at)
+        listener.playout.push(packet(n, at=at), at)
+    assert listener.playout.stats.target_samples <= PERIOD
 
 
 def test_clocks_that_drift_apart_are_absorbed() -> None:

@@ -130,7 +130,7 @@ class Playout:
         if self._is_duplicate(packet.sequence, timestamp):
             self.stats.duplicate += 1
             return
-        if self._started and self._is_far(timestamp, card_time):
+        if self._started and measured and self._is_far(timestamp, card_time):
             return
         try:
             blocks = unpack(packet.payload) if packet.red else [RedBlock(0, 0, packet.payload)]
@@ -245,9 +245,7 @@ class Playout:
         """Return the next 480 samples; call it each time the sound card takes 10 ms."""
         stalled = self._last_pull is not None and now - self._last_pull > STALL_S
         if stalled and self._last_pull is not None:
-            # The card stood still while the sender spoke on: that time is gone, let it be skipped.
-            self._played += min(int((now - self._last_pull) * 48_000), 60 * FAR) // PERIOD * PERIOD
-            self._delay.rebase()
+            self._stall(int((now - self._last_pull) * 48_000))
         self._last_pull = now
         self._drain(now, stalled)
         if self._started:
@@ -266,6 +264,15 @@ class Playout:
         self._played += PERIOD
         self._report()
         return out
+
+    def _stall(self, gap: int) -> None:
+        """The card stood still, or only asked late and will catch up: forget where the frames lie."""
+        gap = gap // PERIOD * PERIOD
+        self._played += gap
+        self._delay.rebase()
+        if self._started and gap > JUMP:
+            # No card's buffer is that long: the sound of that time is gone for good.
+            self._skip(gap)
 
     def _report(self) -> None:
         stats, base, target = self.stats, self._delay.base, self._delay.target
