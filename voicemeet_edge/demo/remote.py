@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from voicemeet_edge.errors import WorldError
 
 LINE_LIMIT = 65_536  # bytes; the longest line is the statistics
 STOP_TIMEOUT_S = 8.0  # seconds for goodbyes before it is killed
+BETWEEN_PRESSES_S = 0.3  # seconds; a person's finger: the device takes faster presses for one
 MAX_EVENTS = 100_000  # events remembered; a soak of days would grow for ever
 
 Event = dict[str, Any]
@@ -33,6 +35,7 @@ class RemoteDevice:
         self._arrived = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
         self._mark = 0
+        self._pressed_at = 0.0
 
     @classmethod
     async def start(
@@ -43,6 +46,7 @@ class RemoteDevice:
         *,
         prefix: Sequence[str] = (),
         log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Start a device with these settings; `prefix` goes before the command (ip netns exec …)."""
         file = _write_settings(settings, directory, name)
@@ -57,6 +61,7 @@ class RemoteDevice:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 limit=LINE_LIMIT,
+                env={**os.environ, **(environment or {})},
             )
         return cls(process, name)
 
@@ -83,9 +88,11 @@ class RemoteDevice:
 
     async def press(self, button: str = "call") -> float:
         """Press a button; returns the time (monotonic) at which the device took it."""
+        await asyncio.sleep(max(0.0, self._pressed_at + BETWEEN_PRESSES_S - time.monotonic()))
         self.mark()
         await self.tell(button)
-        return float((await self.expect("pressed", button=button))["at"])
+        self._pressed_at = float((await self.expect("pressed", button=button))["at"])
+        return self._pressed_at
 
     def mark(self) -> None:
         """From here on `expect` looks only at what comes after."""
@@ -113,6 +120,13 @@ class RemoteDevice:
                 raise WorldError(
                     f"{self.name}: no {event} {facts} within {timeout_s:.0f} s; last: {tail}", code="timeout"
                 ) from None
+
+    def last(self, event: str) -> Event:
+        """The newest event of this name; KeyError when there was none."""
+        for seen in reversed(self.events):
+            if seen.get("event") == event:
+                return seen
+        raise KeyError(event)
 
     async def state(self, state: str, timeout_s: float = 30.0) -> Event:
         """Wait until the call machine says this state."""
