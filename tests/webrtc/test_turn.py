@@ -245,3 +245,9 @@ async def test_an_unsigned_answer_is_no_answer() -> None:
     transaction.response_received(forged, ("192.0.2.1", 1))
     with pytest.raises(stun.TransactionTimeout):
         await running
+
+
+async def test_two_first_clients_in_one_moment_both_get_in(server: Coturn) -> None:
+    """coturn 4.6 refuses one of two when they are the first ones since its start."""
+    async with ends(relay(server.server())) as (caller, answerer):
+        await asyncio.gather(caller.peer.create_offer(), answerer.peer.create_offer())

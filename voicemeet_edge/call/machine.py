@@ -238,6 +238,7 @@ DISTRUST_REASONS = frozenset(
     {
         "fingerprint_mismatch",
         "fingerprint_changed",
+        "certificate_refused",
         "no_fingerprint",
         "bad_fingerprint",
         "no_encryption",

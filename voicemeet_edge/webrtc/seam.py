@@ -117,6 +117,12 @@ def split_records(data: bytes) -> list[bytes]:
     return datagrams
 
 
+def _is_about_us(error: SSL.Error) -> bool:
+    """Say whether this is the other side's alert about our certificate (RFC 5246 §7.2.2)."""
+    reasons = [str(entry[-1]) for entry in error.args[0]] if error.args else []
+    return any("alert" in text and ("certificate" in text or "unknown ca" in text) for text in reasons)
+
+
 class EdgeDtls(RTCDtlsTransport):
     """aiortc's DTLS transport with our patience: flights sent again early, and a reason for each failure."""
 
@@ -124,8 +130,9 @@ class EdgeDtls(RTCDtlsTransport):
         super().__init__(ice, [certificate])
         self.certificate = certificate
         self.failure = ""
-        """`fingerprint_mismatch`, `dtls_failed` or `no_srtp_profile`."""
+        """`fingerprint_mismatch`, `certificate_refused`, `dtls_failed` or `no_srtp_profile`."""
         self.closed_by_peer = False
+        self._refused = False  # the other side was told of another certificate than ours
         self.confirmed = False
         """Set when SRTP of the peer was authenticated: it has our last flight."""
         self._flight: list[bytes] = []
@@ -181,7 +188,9 @@ class EdgeDtls(RTCDtlsTransport):
             self._fail()
 
     def _fail(self) -> None:
-        self.failure = "fingerprint_mismatch" if self.certificate.mismatch else "dtls_failed"
+        self.failure = "certificate_refused" if self._refused else "dtls_failed"
+        if self.certificate.mismatch:
+            self.failure = "fingerprint_mismatch"
         self._set_state(State.FAILED)
 
     async def _write_ssl(self) -> None:
@@ -232,7 +241,8 @@ class EdgeDtls(RTCDtlsTransport):
             self._ssl.recv(1500)
         except SSL.ZeroReturnError:
             self.closed_by_peer = True
-        except SSL.Error:
+        except SSL.Error as error:
+            self._refused = self._refused or _is_about_us(error)
             # Want-read, or a failure that do_handshake will report; after it a fatal alert ends the path.
             self.closed_by_peer = self.encrypted and bool(self._ssl.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
         await self._write_ssl()

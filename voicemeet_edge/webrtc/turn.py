@@ -249,7 +249,7 @@ async def climb(
             continue  # the same credentials: another transport gives the same answer
         try:
             async with asyncio.timeout(min(RUNG_TIMEOUT_S, left)):
-                protocol = await _allocate(protocol_factory, rung, ca_file)
+                protocol = await _allocate_or_ask_again(protocol_factory, rung, ca_file)
         except stun.TransactionFailed as error:
             worst = _refusal(error.response.error_code)
             refused.add(rung.server)
@@ -270,6 +270,18 @@ def _refusal(code: int | None) -> MediaError:
     if code in (486, 508):
         return MediaError("the TURN server gives no more allocations", code="turn_quota")
     return MediaError(f"the TURN server refused with {code}", code="turn_refused")
+
+
+async def _allocate_or_ask_again(
+    protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_file: str | None
+) -> ProtocolT:
+    try:
+        return await _allocate(protocol_factory, rung, ca_file)
+    except stun.TransactionFailed as error:
+        if error.response.error_code != 401:
+            raise
+    # coturn 4.6, just started: of two clients that ask in the same moment it refuses one.
+    return await _allocate(protocol_factory, rung, ca_file)
 
 
 async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_file: str | None) -> ProtocolT:
