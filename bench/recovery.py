@@ -1,0 +1,204 @@
+"""How fast a call comes back: `python -m bench.recovery [--cuts 20] [--kind outage|turn]`.
+
+outage  The network between two devices (and to the hub) goes away for a while and comes back.
+turn    The TURN server that carries the voice is killed; the hub starts it again.
+
+Printed per cut and as median and p95: how long until both ends say that the path is lost, and how long
+after the network (or the TURN server) is back until both talk again. Needs root for the namespaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.stalls import StallWatch
+from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
+from voicemeet_edge.demo.remote import RemoteDevice
+from voicemeet_edge.hub.app import HubInfo, running_hub
+from voicemeet_edge.hub.settings import HttpSettings
+from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
+
+OUTAGES_S = (2.5, 4.0, 6.0, 9.0)  # seconds, in turn; all longer than it takes to notice
+TALK_S = 3.0  # seconds of talk before each cut
+LIMIT_S = 30.0  # seconds after which a call has not come back
+NOTICE_BUDGET_S, BACK_BUDGET_S = 2.0, 3.0
+
+
+@dataclass
+class Cuts:
+    """Seconds, one entry a cut."""
+
+    noticed: list[float] = field(default_factory=list)
+    back: list[float] = field(default_factory=list)
+    stalled: int = 0
+
+    def take(self, devices: list[RemoteDevice], cut: float, healed: float, lost: float, back: float) -> None:
+        """Note a cut."""
+        self.noticed.append(lost - cut)
+        self.back.append(back - healed)
+
+
+async def talk(devices: list[RemoteDevice]) -> None:
+    """Bring both into a call."""
+    for device in devices:
+        await device.press()
+        await asyncio.sleep(0.3)
+    for device in devices:
+        await device.expect("first_audio")
+
+
+async def latest(devices: list[RemoteDevice], state: str) -> float:
+    """When the last of them said this state."""
+    return max([float((await device.state(state, LIMIT_S))["at"]) for device in devices])
+
+
+async def cut_once(
+    devices: list[RemoteDevice],
+    cuts: Cuts,
+    cut: Callable[[], None],
+    heal: Callable[[], object],
+    away_s: float,
+) -> None:
+    """Cut, wait until noticed, heal, wait until they talk."""
+    await asyncio.sleep(TALK_S)
+    for device in devices:
+        device.mark()
+    with StallWatch() as stalls:
+        at = time.monotonic()
+        cut()
+        lost = await latest(devices, "reconnecting")
+        await asyncio.sleep(max(0.0, away_s - (time.monotonic() - at)))
+        for device in devices:
+            device.mark()
+        healed = time.monotonic()
+        result = heal()
+        if asyncio.iscoroutine(result):
+            healed = await result
+        back = await latest(devices, "talking")
+    cuts.stalled += stalls.longest_s > 0.2
+    cuts.take(devices, at, healed, lost, back)
+
+
+async def outages(count: int, directory: Path, say: Callable[[str], object]) -> Cuts:
+    """The network goes away and comes back."""
+    cuts = Cuts()
+    with ImpairedNetwork(("a", "b", "hub")) as network:
+        http = HttpSettings(listen=(network.address("hub"),), port=0, tls="off", allow_plaintext=True)
+        async with AsyncExitStack() as stack:
+            with network.inside("hub"):
+                settings = replace(hub_settings(directory, turn="off"), http=http)
+                info = await stack.enter_async_context(running_hub(settings))
+            devices = []
+            for name in ("a", "b"):
+                table = device_settings(info, LabCall(policy="direct"), {"virtual_in": "speech"})
+                table["backend"]["allow_plaintext"] = True
+                table["ice"]["addresses"] = [network.address(name)]
+                table["call"]["reconnect_timeout_s"] = LIMIT_S
+                device = await RemoteDevice.start(table, directory, name, prefix=network.command(name))
+                stack.push_async_callback(device.stop)
+                await device.expect("backend", up=True)
+                devices.append(device)
+            await talk(devices)
+            for number in range(count):
+                away_s = OUTAGES_S[number % len(OUTAGES_S)]
+                await cut_once(
+                    devices,
+                    cuts,
+                    lambda: network.impair(Impairment(outage=True)),
+                    lambda: network.impair(Impairment()),
+                    away_s,
+                )
+                say(line(number, away_s, cuts))
+    return cuts
+
+
+async def turn_restarts(count: int, directory: Path, say: Callable[[str], object]) -> Cuts:
+    """The TURN server is killed and started again by its hub."""
+    cuts = Cuts()
+    async with AsyncExitStack() as stack:
+        info = await stack.enter_async_context(running_hub(hub_settings(directory)))
+        devices = []
+        for name in ("a", "b"):
+            table = device_settings(info, LabCall(policy="relay"), {"virtual_in": "speech"})
+            table["call"]["reconnect_timeout_s"] = LIMIT_S
+            device = await RemoteDevice.start(table, directory, name)
+            stack.push_async_callback(device.stop)
+            await device.expect("backend", up=True)
+            devices.append(device)
+        await talk(devices)
+        for number in range(count):
+            await cut_once(devices, cuts, lambda: kill_turn(directory), lambda: turn_is_back(info), 0.0)
+            say(line(number, 0.0, cuts))
+    return cuts
+
+
+def kill_turn(directory: Path) -> None:
+    """Kill the lab's own TURN server, by the pid its hub wrote down."""
+    os.kill(int((directory / "hub" / "turnserver.pid").read_text()), signal.SIGKILL)
+
+
+async def turn_is_back(info: HubInfo) -> float:
+    """Wait until the TURN server's port takes connections; returns the time."""
+    assert info.turn is not None
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(info.turn.host, info.turn.port)
+        except OSError:
+            await asyncio.sleep(0.02)
+            continue
+        now = time.monotonic()
+        writer.close()
+        return now
+
+
+def line(number: int, away_s: float, cuts: Cuts) -> str:
+    """One cut."""
+    away = f"away for {away_s:.1f} s" if away_s else "TURN server killed"
+    noticed, back = cuts.noticed[-1], cuts.back[-1]
+    return f"  cut {number + 1:>2}: {away}, noticed after {noticed:.2f} s, back after {back:.2f} s"
+
+
+def table(kind: str, cuts: Cuts) -> str:
+    """Median and p95."""
+    rows = [f"{kind}, {len(cuts.back)} cuts            median     p95   budget"]
+    for name, values, budget in (
+        ("noticed by both ends after", cuts.noticed, NOTICE_BUDGET_S),
+        ("talking again after it is back", cuts.back, BACK_BUDGET_S),
+    ):
+        median, p95 = np.quantile(np.array(values), (0.5, 0.95))
+        rows.append(f"{name:<32}{median:>6.2f} s{p95:>6.2f} s{budget:>6.1f} s")
+    if cuts.stalled:
+        rows.append(f"the machine stood still for over 0.2 s during {cuts.stalled} of the cuts")
+    return "\n".join(rows)
+
+
+def main(arguments: list[str] | None = None, say: Callable[[str], object] = print) -> int:
+    """Run the cuts and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--cuts", type=int, default=20)
+    parser.add_argument("--kind", choices=("outage", "turn"), default="outage")
+    options = parser.parse_args(arguments)
+    if options.kind == "outage" and (reason := unavailable()):
+        say(reason)
+        return 1
+    work = outages if options.kind == "outage" else turn_restarts
+    with tempfile.TemporaryDirectory(prefix="voicemeet-bench-") as scratch:
+        cuts = asyncio.run(work(options.cuts, Path(scratch), say))
+    say(table(options.kind, cuts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
