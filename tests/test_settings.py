@@ -307,3 +307,13 @@ def test_any_text_gives_settings_or_the_documented_error(text: str) -> None:
     else:
         return
     assert len(sentence.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[{key}]", "[security]\n{key} = 1", '[call]\npool = "{key}"', '{key} = "x"']
+)
+def test_a_key_in_the_wrong_place_is_not_shown(text: str) -> None:
+    key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U"
+    with pytest.raises(SettingsError) as wrong:
+        Settings.parse(text.format(key=key))
+    assert key[:20] not in str(wrong.value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
@@ -24,6 +25,9 @@ from voicemeet_edge.validators import Check, Refused
 MAX_FILE_BYTES = 65_536  # bytes; the commented template is a tenth of it
 MAX_SHOWN_VALUE = 60  # characters of a wrong value in an error: enough to recognise it on one line
 DOTS = "••••"
+QUOTE = '"'
+# A key pasted into the wrong line, or as a section's name, must not end up in the journal.
+_LIKE_A_KEY = re.compile(r"(?<![\w-])[A-Za-z0-9_-]{32,200}(?![\w-])")
 
 Role = Literal["either", "caller", "answerer"]
 IcePolicy = Literal["relay", "mdns", "direct"]
@@ -280,7 +284,9 @@ class Settings:
         sections: dict[str, Any] = {}
         for name, values in table.items():
             if name not in _SECTIONS:
-                raise SettingsError(file, f"[{_shown(name)[1:-1]}]", DOTS, _nearest(name, list(_SECTIONS)))
+                raise SettingsError(
+                    file, f"[{_shown(name).strip(QUOTE)}]", DOTS, _nearest(name, list(_SECTIONS))
+                )
             if not isinstance(values, Mapping):
                 raise SettingsError(file, name, DOTS, f"a section [{name}]")
             sections[name] = _parse_section(_SECTIONS[name], name, values, file)
@@ -326,7 +332,9 @@ def _parse_section(kind: type[Any], section: str, values: Mapping[str, object], 
     for key, value in values.items():
         if key not in known:
             # A misspelled key may hold a secret, so the value of an unknown one is never shown.
-            raise SettingsError(file, f"{section}.{_shown(key)[1:-1]}", DOTS, _nearest(key, list(known)))
+            raise SettingsError(
+                file, f"{section}.{_shown(key).strip(QUOTE)}", DOTS, _nearest(key, list(known))
+            )
         metadata = known[key].metadata
         try:
             checked[key] = metadata["check"](value)
@@ -397,7 +405,7 @@ def _shown(value: object) -> str:
         shown = repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'
     except ValueError:  # Python refuses to write a number of thousands of digits
         return DOTS
-    if "@" in shown:  # user:password@host is a secret too
+    if "@" in shown or _LIKE_A_KEY.search(shown):  # user:password@host is a secret too
         return DOTS
     return shown if len(shown) <= MAX_SHOWN_VALUE else shown[: MAX_SHOWN_VALUE - 2] + "…" + shown[-1]
 
