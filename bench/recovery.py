@@ -1,6 +1,7 @@
-"""How fast a call comes back: `python -m bench.recovery [--cuts 20] [--kind outage|turn]`.
+"""How fast a call comes back: `python -m bench.recovery [--cuts 20] [--kind outage|roam|turn]`.
 
 outage  The network between two devices (and to the hub) goes away for a while and comes back.
+roam    One device loses its address and comes back with another one, as from Wi-Fi to cable.
 turn    The TURN server that carries the voice is killed; the hub starts it again.
 
 Printed per cut and as median and p95: how long until both ends say that the path is lost, and how long
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +30,7 @@ from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub.app import HubInfo, running_hub
 from voicemeet_edge.hub.settings import HttpSettings
-from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
+from voicemeet_edge.testing.network import BridgedNetwork, ImpairedNetwork, Impairment, Network, unavailable
 
 OUTAGES_S = (2.5, 4.0, 6.0, 9.0)  # seconds, in turn; all longer than it takes to notice
 TALK_S = 3.0  # seconds of talk before each cut
@@ -124,6 +126,49 @@ async def outages(count: int, directory: Path, say: Callable[[str], object]) -> 
     return cuts
 
 
+async def roaming(count: int, directory: Path, say: Callable[[str], object]) -> Cuts:
+    """Device a loses its address and gets another."""
+    cuts = Cuts()
+    with BridgedNetwork(("a", "b", "hub")) as network:
+        http = HttpSettings(listen=(network.address("hub"),), port=0, tls="off", allow_plaintext=True)
+        async with AsyncExitStack() as stack:
+            with network.inside("hub"):
+                settings = replace(hub_settings(directory, turn="off"), http=http)
+                info = await stack.enter_async_context(running_hub(settings))
+            devices = []
+            for name in ("a", "b"):
+                table = device_settings(info, LabCall(policy="direct"), {"virtual_in": "speech"})
+                table["backend"]["allow_plaintext"] = True
+                table["ice"] = {"policy": "direct", "ipv6": False}
+                table["call"]["reconnect_timeout_s"] = LIMIT_S
+                device = await RemoteDevice.start(table, directory, name, prefix=network.command(name))
+                stack.push_async_callback(device.stop)
+                await device.expect("backend", up=True)
+                devices.append(device)
+            await talk(devices)
+            base = network.address("a").rpartition(".")[0]
+            for number in range(count):
+                address = f"{base}.{100 + number}/24"
+                await cut_once(
+                    devices,
+                    cuts,
+                    lambda: set_address(network, None),
+                    lambda address=address: set_address(network, address),  # type: ignore[misc]
+                    OUTAGES_S[number % len(OUTAGES_S)],
+                )
+                say(line(number, OUTAGES_S[number % len(OUTAGES_S)], cuts))
+    return cuts
+
+
+def set_address(network: Network, address: str | None) -> None:
+    """Give node a this address and no other, or none."""
+    commands = [["ip", "-4", "addr", "flush", "dev", "eth0"]]
+    if address is not None:
+        commands.append(["ip", "addr", "add", address, "dev", "eth0"])
+    for command in commands:
+        subprocess.run(network.command("a", *command), check=True, timeout=5)
+
+
 async def turn_restarts(count: int, directory: Path, say: Callable[[str], object]) -> Cuts:
     """The TURN server is killed and started again by its hub."""
     cuts = Cuts()
@@ -188,12 +233,12 @@ def main(arguments: list[str] | None = None, say: Callable[[str], object] = prin
     """Run the cuts and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cuts", type=int, default=20)
-    parser.add_argument("--kind", choices=("outage", "turn"), default="outage")
+    parser.add_argument("--kind", choices=("outage", "roam", "turn"), default="outage")
     options = parser.parse_args(arguments)
-    if options.kind == "outage" and (reason := unavailable()):
+    if options.kind != "turn" and (reason := unavailable()):
         say(reason)
         return 1
-    work = outages if options.kind == "outage" else turn_restarts
+    work = {"outage": outages, "roam": roaming, "turn": turn_restarts}[options.kind]
     with tempfile.TemporaryDirectory(prefix="voicemeet-bench-") as scratch:
         cuts = asyncio.run(work(options.cuts, Path(scratch), say))
     say(table(options.kind, cuts))
