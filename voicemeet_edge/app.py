@@ -145,8 +145,7 @@ class Device:
             await self._close()
 
     async def _close(self) -> None:
-        if self._microphone_timer is not None:
-            self._microphone_timer.cancel()
+        self._stop_microphone_timer()
         await self._engine.close()
         await self._backend.close()
         await self._panel.close()
@@ -243,6 +242,7 @@ class Device:
         finally:
             self._session = None
             self._call = None
+            self._stop_microphone_timer()  # its grace is not the next call's
         if self._machine.state is State.ENDED:
             self._happen(Event.SETTLED)
         elif self._role is Role.ANSWERER and self._machine.state is State.IDLE:
@@ -383,6 +383,11 @@ class Device:
 
     def _show_sound_fault(self) -> None:
         self._do(self._machine.fault_changed(next(iter(self._sound_faults.values()), None)))
+
+    def _stop_microphone_timer(self) -> None:
+        timer, self._microphone_timer = self._microphone_timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _microphone_overdue(self) -> None:
         self._microphone_timer = None
