@@ -123,7 +123,9 @@ async def soak(calls: int) -> Series:
             assert info.coturn_pid is not None
             devices = []
             for name in NAMES:
-                settings = device_settings(info, LabCall(), {"virtual_in": "speech"})
+                # Heard into a file: kept in memory, what was heard would look like growth.
+                sound = {"virtual_in": "speech", "virtual_out": str(directory / f"heard-by-{name}.wav")}
+                settings = device_settings(info, LabCall(), sound)
                 device = await RemoteDevice.start(settings, directory, name)
                 stack.push_async_callback(device.stop)
                 await device.expect("backend", up=True)

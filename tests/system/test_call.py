@@ -232,10 +232,9 @@ async def test_a_microphone_that_cannot_be_opened(lab: Lab) -> None:
     for _ in range(2):
         await one.press()
         await other.press()
-        await other.state("ended")
-        await other.state("idle")
-        await one.state("ended")
-        await one.state("idle")
+        await ended(one, "microphone_lost")
+        await ended(other, "microphone_lost")
+        await other.expect("tone", tone="failed")
         await one.expect("lamp", lamp="error")
         assert events(one, "sound_failed", capture=True)
         left.append(await one.stats())
