@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import aioice
-import dns.name
 import ifaddr
 from aioice import mdns, stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
@@ -382,6 +381,8 @@ class IceConnection(aioice.Connection):
             self._gathering.cancel()
             await asyncio.wait((self._gathering,))
         if self._names:
+            import dns.name  # a library of its own, loaded only where names are used
+
             zone = (await get_or_create_mdns_protocol(self)).zone
             for name in self._names:
                 zone.delete_node(dns.name.from_text(name))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import importlib.metadata
 import logging
 import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import aiortc
 import pylibsrtp
 from aiortc.rtcdtlstransport import (
     RTCCertificate,
@@ -47,8 +47,9 @@ from voicemeet_edge.webrtc.ice import IceConnection
 logger = logging.getLogger(__name__)
 
 SUPPORTED = "1.16."  # the insides below are those of this minor version
-if not aiortc.__version__.startswith(SUPPORTED):
-    raise OurError(f"aiortc {SUPPORTED}x is needed, not {aiortc.__version__}", code="aiortc_version")
+_VERSION = importlib.metadata.version("aiortc")  # not from the package: that would load all of it
+if not _VERSION.startswith(SUPPORTED):
+    raise OurError(f"aiortc {SUPPORTED}x is needed, not {_VERSION}", code="aiortc_version")
 
 DTLS_1_2 = 0xFEFD  # RFC 6347 §4.1; pyOpenSSL has no name for it
 DATAGRAM_BYTES = 1200  # fits every path, relayed and tunnelled ones too (RFC 8831 §5 uses the same)
