@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.stalls import StallWatch
 from voicemeet_edge.call.machine import REPEAT_PRESS_S
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub.app import HubInfo, running_hub
+from voicemeet_edge.testing.stalls import StallWatch
 
 LOOKING_S = 0.25  # seconds between the first press and the second: both are people
 TALK_S = 0.3  # seconds of talk before the next call

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.stalls import StallWatch
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub.app import HubInfo, running_hub
 from voicemeet_edge.hub.settings import HttpSettings
 from voicemeet_edge.testing.network import BridgedNetwork, ImpairedNetwork, Impairment, Network, unavailable
+from voicemeet_edge.testing.stalls import StallWatch
 
 OUTAGES_S = (2.5, 4.0, 6.0, 9.0)  # seconds, in turn; all longer than it takes to notice
 TALK_S = 3.0  # seconds of talk before each cut
