@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.system.lab import Lab, LabCall, ended, events, meet, until, waiting_at_hub
-from voicemeet_edge.backend.verbs import Slot
+from voicemeet_edge.backend.client import Backend
+from voicemeet_edge.backend.verbs import MatchedReply, Role, Slot
 from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub import turn
 from voicemeet_edge.hub.settings import TurnSettings
 from voicemeet_edge.secret import Secret
+from voicemeet_edge.signaling.messages import Bye, Hello, parse, serialize
+from voicemeet_edge.signaling.socket import RealtimeSocket
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -83,24 +87,28 @@ async def test_a_relayed_call_and_a_report_that_ends_it(relay_lab: Lab) -> None:
     await ended(one, "peer_hung_up")
 
 
+async def with_wrong_secret(lab: Lab, directory: Path) -> Lab:
+    """Another hub that names the coturn of this one, and does not know its secret."""
+    assert lab.info is not None
+    assert lab.info.turn is not None
+    strange = Lab.make(directory / "strange", lab.stack)
+    strange.directory.mkdir()
+    secret = directory / "secret"
+    secret.write_text("not the one of this coturn")
+    settings = TurnSettings(provider="hmac", secret_file=str(secret), urls=turn.turn_urls(lab.info.turn))
+    strange.settings = replace(strange.settings, turn=settings)
+    lab.stack.push_async_callback(strange.stop_hub)
+    await strange.start_hub()
+    return strange
+
+
 @pytest.mark.parametrize("fault", ["wrong", "expired"])
 async def test_credentials_that_coturn_refuses(
     relay_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     lab = relay_lab
-    assert lab.info is not None
-    assert lab.info.turn is not None
     if fault == "wrong":
-        strange = Lab.make(tmp_path / "strange", lab.stack)
-        secret = tmp_path / "secret"
-        secret.write_text("not the one of this coturn")
-        urls = turn.turn_urls(lab.info.turn)
-        settings = TurnSettings(provider="hmac", secret_file=str(secret), urls=urls)
-        strange.directory.mkdir()
-        strange.settings = replace(strange.settings, turn=settings)
-        lab.stack.push_async_callback(strange.stop_hub)
-        await strange.start_hub()
-        lab = strange
+        lab = await with_wrong_secret(relay_lab, tmp_path)
     else:
         make = turn.turn_username
 
@@ -117,6 +125,39 @@ async def test_credentials_that_coturn_refuses(
             await device.expect("tone", tone="failed")
             await device.expect("lamp", lamp="ready")
     assert not events(one, "microphone")
+
+
+async def test_a_call_that_fails_before_the_other_side_has_come(relay_lab: Lab, tmp_path: Path) -> None:
+    lab = await with_wrong_secret(relay_lab, tmp_path)
+    assert lab.info is not None
+    device = await lab.device("a", RELAY)
+    await device.press()
+    await until(lambda: waiting_at_hub() > 0)
+    backend = Backend(lab.info.url, lab.info.apikey)
+    socket = RealtimeSocket(lab.info.url, lab.info.apikey)
+    running = asyncio.create_task(socket.run())
+    byes: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    try:
+        token = (await backend.session()).device_token
+        matched = await backend.match(token, secrets.token_urlsafe(16), RELAY.pool, Role.EITHER)
+        assert isinstance(matched, MatchedReply)
+        await device.state("ended")  # and only now the other side comes
+        channel = socket.channel(
+            f"call:{matched.call_id}",
+            matched.token,
+            on_broadcast=lambda event, payload: byes.put_nowait(payload) if event == "bye" else None,
+            on_state=lambda _: None,
+        )
+        await channel.send(*serialize(Hello(matched.slot, 1, True)), 10.0)
+        async with asyncio.timeout(10):
+            bye = parse("bye", await byes.get())
+        assert isinstance(bye, Bye)
+        assert bye.reason == "turn_unauthorized"
+        await ended(device, "turn_unauthorized")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await backend.close()
 
 
 async def test_a_desk_is_rung_and_answers(lab: Lab) -> None:

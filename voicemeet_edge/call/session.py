@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0  # seconds for the matched party to appear in the channel
 SEND_TIMEOUT_S = 10.0  # seconds for a message to be taken; after a rejoin it is said again anyway
+ARRIVE_TIMEOUT_S = 1.5  # seconds a bye waits for somebody to hear it; a matched party joins in a fraction
 BYE_TIMEOUT_S = 0.7  # seconds; a courtesy: the other side also notices by itself
 ENDED_TIMEOUT_S = 2.0  # seconds for the aggregate; nobody waits for it twice
 MAX_SENDING = 32  # messages on their way; a call has about ten in all
@@ -152,6 +153,7 @@ class CallSession:
         self._renew_now = asyncio.Event()
         self._bye_reason = "hung_up"
         self._said_bye = False
+        self._peer_heard = asyncio.Event()
         self._failed = False
         self._talk_began: float | None = None
 
@@ -220,6 +222,7 @@ class CallSession:
                 group.create_task(self._expect_hello())
                 self._obey(self._negotiation.start())
                 await self._over.wait()
+                await self._await_listener()
                 await self._say_bye()
                 raise _OverError
         except* _OverError:
@@ -229,6 +232,14 @@ class CallSession:
             await self._free()
 
     # -- the end -----------------------------------------------------------------------------
+
+    async def _await_listener(self) -> None:
+        """Give the other side a moment to join: a call can fail before it has, and would leave it waiting."""
+        if self._said_bye or self._bye_reason == "peer_absent":
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVE_TIMEOUT_S):
+                await self._peer_heard.wait()
 
     async def _say_bye(self) -> None:
         channel = self._channel
@@ -273,6 +284,7 @@ class CallSession:
 
     def _receive(self, event: str, payload: dict[str, object]) -> None:
         """Take a broadcast of the channel: drop and count, or obey."""
+        self._peer_heard.set()  # whatever it is: nobody else is in this channel
         envelope = self._parts.envelope
         try:
             message = parse(event, envelope.open(event, payload))
