@@ -35,7 +35,7 @@ from voicemeet_edge.signaling.messages import (
     Slot,
 )
 
-MAX_ATTEMPTS = 50  # media restarts in one call; a peer that asks for more is broken or hostile
+MAX_ATTEMPTS = 2_000  # media restarts in one call: an hour of trying every two seconds
 
 
 class Kind(Enum):
