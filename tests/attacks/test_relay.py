@@ -31,13 +31,13 @@ UNAUTHORIZED = 401
 @contextlib.asynccontextmanager
 async def allocation(address: TurnAddress, username: str, password: str) -> AsyncIterator[Any]:
     """An allocation made by any STUN client; gives aioice's client."""
-    relay, _ = await aioice.turn.create_turn_endpoint(
+    made: tuple[Any, Any] = await aioice.turn.create_turn_endpoint(
         asyncio.DatagramProtocol,
         server_addr=(address.host, address.port),
         username=username,
         password=password,
     )
-    client = relay._TurnTransport__inner_protocol
+    client = made[0]._TurnTransport__inner_protocol
     try:
         yield client
     finally:
