@@ -4,7 +4,7 @@
 // ['makeAnswer', sdp, attempt], ['takeAnswer', sdp], ['takeCandidate', candidate, mid], ['rings'],
 // ['accepted'], ['left', reason].
 
-const MAX_ATTEMPTS = 50; // media restarts in one call
+const MAX_ATTEMPTS = 2_000; // media restarts in one call: an hour of trying every two seconds
 
 export class Negotiation {
   /** kind: 'meet' (both pressed call), 'calling' (we asked), 'called' (somebody asks us). */
