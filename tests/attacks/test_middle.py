@@ -5,11 +5,12 @@ Each test names the defence that was taken out once to see it fail.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.attacks.lab import Hub, distrusts, end_reason, happened, never_talked, new_key, pair, until
+from tests.attacks.lab import WAIT_S, Hub, distrusts, end_reason, happened, never_talked, new_key, pair, until
 from voicemeet_edge.testing.hostile import Line, Middle, Payload, swap_fingerprint
 from voicemeet_edge.webrtc.peer import new_certificate
 
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
 async def test_without_a_key_the_check_words_differ(hub: Hub, tmp_path: Path) -> None:
-    # Fails without the certificates in the words' digest (call/words.py, show).
+    # Fails when the words come from the call id alone (call/words.py, show).
     async with pair(hub, tmp_path) as devices:
         assert devices.carrier is not None
         middle = Middle(devices.carrier)
@@ -68,9 +69,10 @@ async def test_with_a_key_a_changed_offer_is_refused_and_no_call_starts(hub: Hub
         await devices.press()
         await devices.expect("state", state="connecting")
         _, answerer = devices.offerer()
-        refused = 0
+        refused, deadline = 0, time.monotonic() + WAIT_S
         while not refused:
             refused = (await answerer.stats())["refused"].get("seal_broken", 0)
+            assert time.monotonic() < deadline, "the changed offer was taken"
         for device in devices.both:
             await device.press()  # nothing will come of it: the persons give up
         await until(lambda: all(end_reason(device) for device in devices.both))
@@ -82,7 +84,7 @@ async def test_with_a_key_a_changed_offer_is_refused_and_no_call_starts(hub: Hub
 async def test_a_fingerprint_swapped_on_one_side_ends_before_any_sound(
     hub: Hub, tmp_path: Path, event: str
 ) -> None:
-    # Fails without EdgeCertificate._verify and aiortc's own check behind it (webrtc/seam.py).
+    # Fails without EdgeCertificate._verify (webrtc/seam.py): aiortc looks only after the handshake.
     other = new_certificate().sha256
 
     def swap(_line: Line, said: str, payload: Payload) -> list[tuple[str, Payload]]:
