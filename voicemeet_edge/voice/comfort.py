@@ -5,6 +5,8 @@ The one rule: never louder than the quietest the other side was lately, and neve
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +31,7 @@ class ComfortNoise:
     def learn(self, frame: Samples) -> None:
         """Take a decoded frame into the floor: down at once, up slowly."""
         coarse = frame[::8].astype(np.float32)
-        level = float(np.sqrt(np.dot(coarse, coarse) / max(len(coarse), 1)))
+        level = sqrt(float(np.dot(coarse, coarse)) / max(len(coarse), 1))
         self._floor = min(level, self._floor * RISE + 0.01, CAP_RMS)
 
     def make(self, count: int) -> Samples:

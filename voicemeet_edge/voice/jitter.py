@@ -26,6 +26,8 @@ UPDATE_FRAMES = 5  # frames between two searches of the best target
 MAX_FRAMES = 64  # frames kept, 1.28 s of 20 ms: three times what LATEST can need
 MAX_SEEN = 256  # frames remembered as measured, 5 s
 
+_PLACES = np.arange(WINDOW_FRAMES - 1, -1, -1, dtype=np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -99,6 +101,7 @@ class DelayEstimator:
         self._window: npt.NDArray[np.int64] = np.zeros(WINDOW_FRAMES, dtype=np.int64)
         self._count = 0
         self._next = 0
+        self._base: int | None = None  # the least of the window; a search for each frame would cost more
         self._since_update = 0
         self._spread = 0
         self._flush = False
@@ -113,22 +116,43 @@ class DelayEstimator:
     @property
     def base(self) -> int | None:
         """Least lateness in the window."""
-        return int(self._values().min()) if self._count else None
+        return self._base
 
     def _values(self) -> npt.NDArray[np.int64]:
         return self._window[: self._count]
 
+    def _remember(self, lateness: int) -> None:
+        """Put a lateness into the window in place of the oldest, and keep the least of it known."""
+        oldest = int(self._window[self._next]) if self._count == WINDOW_FRAMES else None
+        self._window[self._next] = lateness
+        self._next = (self._next + 1) % WINDOW_FRAMES
+        self._count = min(self._count + 1, WINDOW_FRAMES)
+        if self._base is None or lateness <= self._base:
+            self._base = lateness
+        elif oldest == self._base:
+            self._base = int(self._values().min())
+
+    def _is_shorter_path(self, ordered: npt.NDArray[np.int64]) -> bool:
+        """Say whether all recent frames came earlier than most older ones; `ordered` is the sorted window."""
+        older = self._count - SHIFT_FRAMES
+        if older < SHAPE_FRAMES:
+            return False
+        newest = int(self._window[self._next - 1])
+        earlier = older * SHIFT_PERCENT // 100  # of the older ones, as many as may be overtaken
+        if newest >= ordered[earlier + SHIFT_FRAMES]:
+            return False  # already this one is no earlier: nearly always the case, and cheap to see
+        latest = int(self._recent().max())
+        return int(np.searchsorted(ordered, latest, side="right")) - SHIFT_FRAMES <= earlier
+
+    def _recent(self) -> npt.NDArray[np.int64]:
+        return self._window[np.arange(self._next - SHIFT_FRAMES, self._next) % WINDOW_FRAMES]
+
     def _forget_longer_path(self) -> None:
-        """Drop what was learnt on a path that is no more: all recent frames beat all older ones."""
-        if self._count < SHIFT_FRAMES + SHAPE_FRAMES:
-            return
-        recent = np.arange(self._next - SHIFT_FRAMES, self._next) % WINDOW_FRAMES
-        older = np.ones(self._count, dtype=np.bool_)
-        older[recent] = False
-        kept = self._window[recent]
-        if kept.max() < np.percentile(self._values()[older], SHIFT_PERCENT):
-            self._window[:SHIFT_FRAMES] = kept
-            self._count = self._next = SHIFT_FRAMES
+        """Drop what was learnt on a path that is no more."""
+        kept = self._recent()
+        self._window[:SHIFT_FRAMES] = kept
+        self._count = self._next = SHIFT_FRAMES
+        self._base = int(kept.min())
 
     def measure(self, timestamp: int, lateness: int) -> bool:
         """Note that the frame at `timestamp` could be decoded now; only its first time counts."""
@@ -139,9 +163,7 @@ class DelayEstimator:
             self._seen.popitem(last=False)
         if self._is_flush(lateness):
             return False
-        self._window[self._next] = lateness
-        self._next = (self._next + 1) % WINDOW_FRAMES
-        self._count = min(self._count + 1, WINDOW_FRAMES)
+        self._remember(lateness)
         self._since_update += 1
         # While little is known every frame says much; later a look every 100 ms is enough.
         if self._since_update >= UPDATE_FRAMES or self._count < SHAPE_FRAMES:
@@ -153,21 +175,22 @@ class DelayEstimator:
 
     def _is_flush(self, lateness: int) -> bool:
         """Tell frames that a link kept back during an outage and now hands over all at once."""
-        if self._target is None or not self._count:
+        if self._target is None or self._base is None:
             return False
-        if self._flush:
-            self._flush = lateness > self._target
-        else:
-            self._flush = lateness > self._values().min() + LATEST
+        self._flush = lateness > (self._target if self._flush else self._base + LATEST)
         return self._flush
 
     def _choose(self) -> int:
-        self._forget_longer_path()
         late = np.sort(self._values())
+        if self._is_shorter_path(late):
+            self._forget_longer_path()
+            late = np.sort(self._values())
         base = int(late[0])
-        late = late[: int(np.searchsorted(late, base + LATEST, side="right"))]
-        share_later = np.arange(self._count - 1, self._count - 1 - len(late), -1) / self._count
-        cost = late + CONCEALMENT_COST * share_later
+        if late[-1] > base + LATEST:
+            late = late[: int(np.searchsorted(late, base + LATEST, side="right"))]
+        # By place in the order: the price of concealing all frames that are later.
+        price = _PLACES[len(_PLACES) - self._count :][: len(late)] * (CONCEALMENT_COST / self._count)
+        cost = late + price
         best = int(late[int(np.argmin(cost))])
         if self._target is not None and base <= self._target:
             held = int(np.searchsorted(late, self._target, side="right")) - 1
@@ -181,14 +204,16 @@ class DelayEstimator:
 
     def rebase(self) -> None:
         """The clock or the path jumped: forget where the frames lie, keep how far they spread."""
-        if self._count and self._target is not None:
-            self._spread = min(max(self._target - int(self._values().min()), 0), LATEST)
+        if self._base is not None and self._target is not None:
+            self._spread = min(max(self._target - self._base, 0), LATEST)
         self._count = self._next = 0
+        self._base = None
         self._flush = False
 
     def reset(self) -> None:
         """A new sender: forget everything."""
         self._count = self._next = self._since_update = self._spread = 0
+        self._base = None
         self._flush = False
         self._seen.clear()
         self._target = None

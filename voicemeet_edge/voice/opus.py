@@ -82,6 +82,7 @@ _HYBRID_SAMPLES = (480, 960)
 _CELT_SAMPLES = (120, 240, 480, 960)
 
 
+@lru_cache(maxsize=128)  # each packet is looked at when it comes and again when it is decoded
 def parse_packet(payload: bytes) -> PacketInfo:
     """Read the table of contents of an Opus packet (RFC 6716 §3.1, §3.2, R1 to R7).
 
