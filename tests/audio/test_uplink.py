@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 
 from tests.audio.doubles import until
@@ -52,3 +54,29 @@ def test_a_closed_loop_is_no_error() -> None:
     uplink.put(b"", 1)
     uplink.put(b"", 2)
     assert uplink.sent == 0
+
+
+async def test_the_descriptor_goes_with_the_last_holder_and_not_before() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    uplink = Uplink(asyncio.get_running_loop(), lambda *_: None)
+    opened = set(os.listdir("/proc/self/fd")) - before
+    uplink.stop()
+    uplink.stop()
+    assert opened <= set(os.listdir("/proc/self/fd")), "the capture thread may be writing to it"
+    del uplink
+    gc.collect()
+    assert not opened & set(os.listdir("/proc/self/fd"))
+
+
+async def test_a_frame_put_while_the_loop_sends_is_sent_too() -> None:
+    sent: list[int] = []
+
+    def send(_: bytes, stamp: int) -> None:
+        sent.append(stamp)
+        if stamp == 1:
+            uplink.put(b"", 2)
+
+    uplink = Uplink(asyncio.get_running_loop(), send)
+    uplink.put(b"", 1)
+    await until(lambda: sent == [1, 2])
+    uplink.stop()

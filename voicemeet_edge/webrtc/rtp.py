@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CLOCK_HZ = 48000  # RFC 7587 §4.1: Opus always counts at 48 kHz
 HEADER = struct.Struct("!BBHLL")
@@ -15,9 +15,8 @@ RED_MAX_OFFSET = 16383  # fourteen bits of timestamp offset
 MAX_MISORDER = 3000  # RFC 3550 A.1: a larger jump is a new stream, not 62,000 lost packets
 
 
-@dataclass(frozen=True, slots=True)
-class RtpHeader:
-    """The fields of RFC 3550 §5.1 we use, and where the payload lies."""
+class RtpHeader(NamedTuple):
+    """The fields of RFC 3550 §5.1 we use, and where the payload lies; a tuple, for one is made per packet."""
 
     payload_type: int
     sequence: int
