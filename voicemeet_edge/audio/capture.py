@@ -21,6 +21,8 @@ from voicemeet_edge.errors import XrunError
 from voicemeet_edge.voice.echo import EchoCanceller
 
 FRAME_S = FRAME_SAMPLES / 48_000  # s
+REST_SLACK_S = 0.0004  # s after a frame should be there; woken too early, a second wake would follow
+REST_FRAMES = 50  # frames (1 s) between two looks at the card's own clock: at 500 ppm it moved 0.5 ms
 
 
 class CaptureSide:
@@ -51,6 +53,8 @@ class CaptureSide:
         self._served: Line | None = None
         self._last_read = 0.0
         self._gap = True
+        self._frame_at: float | None = None  # when the card had the last frame whole; None: not known
+        self._rests = 0
         self.worker: StreamWorker[CaptureStream] = StreamWorker(
             "sound-capture",
             StreamHooks(
@@ -71,6 +75,7 @@ class CaptureSide:
 
     def _opened(self) -> None:
         self._gap = True
+        self._frame_at = None
         self._reference.resync()
         self._told_open = True
         self._emit(CaptureOpened())
@@ -85,12 +90,15 @@ class CaptureSide:
         line = self.line
         if line is not self._served:
             self._served, self._filled, self._last_read = line, 0, time.monotonic()
+        if not self._filled:
+            self._rest()
         try:
             pcm = stream.read()
         except XrunError:
             # As much of the far end's sound went by unheard as of the near end's.
             self._reference.resync()
             self._gap = True
+            self._frame_at = None
             raise
         near = np.frombuffer(pcm, np.int16)
         near = self._canceller.process(near, self._reference.take())
@@ -105,6 +113,24 @@ class CaptureSide:
         if self._filled == FRAME_SAMPLES:
             self._filled = 0
             line.encode(self._frame.tobytes(), FRAME_SAMPLES)
+            if self._frame_at is None:
+                self._frame_at = self._last_read
+
+    def _rest(self) -> None:
+        """Sleep until both periods of the next frame are there: one wake for each frame instead of two.
+
+        Nothing is sent before the second one anyway. A wake costs 50 µs of CPU on x86, and whatever runs
+        after it begins with cold caches.
+        """
+        if self._frame_at is None:
+            return  # the reads wait for the card itself, and the second one says when it had the frame
+        self._frame_at += FRAME_S
+        wait = self._frame_at + REST_SLACK_S - time.monotonic()
+        self._rests += 1
+        if wait <= 0 or self._rests >= REST_FRAMES:
+            self._frame_at, self._rests = None, 0
+        else:
+            time.sleep(wait)
 
     def _keep_rtp_clock(self, line: Line) -> None:
         """After an overrun or a new stream, skip what was lost, so that the peer's delay stays true."""
