@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from tests.audio.doubles import Events, engine, until
 from voicemeet_edge.audio.card import PERIOD_SAMPLES, SAMPLE_RATE, CaptureStream
@@ -64,5 +65,5 @@ async def test_the_rtp_clock_of_a_quiet_machine_steps_by_one_frame() -> None:
     talking.stop_call()
     await talking.close()
 
-    steps = [(after - before) % 2**32 for before, after in zip(sent, sent[1:], strict=False)]
+    steps = [(after - before) % 2**32 for before, after in pairwise(sent)]
     assert all(step % 960 == 0 and step > 0 for step in steps)
