@@ -9,6 +9,7 @@ from voicemeet_edge.app import Device
 from voicemeet_edge.build import sound_card
 from voicemeet_edge.panel.opening import open_panel
 from voicemeet_edge.settings import Settings
+from voicemeet_edge.system.memory import settle_memory
 from voicemeet_edge.system.notify import Notifier, feed_watchdog
 
 
@@ -24,6 +25,7 @@ async def run_device(settings: Settings) -> None:
 
     panel = open_panel(settings.panel)
     device = Device(settings, panel, sound_card(settings), observe=observe)
+    settle_memory()
     watchdog = asyncio.create_task(feed_watchdog(notifier, device.is_healthy))
     try:
         await device.run()

@@ -30,6 +30,7 @@ from voicemeet_edge.panel.interface import ButtonEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.system.logs import set_up_logging
+from voicemeet_edge.system.memory import settle_memory
 from voicemeet_edge.testing.sound import VirtualCard
 
 _BUTTONS = {
@@ -119,6 +120,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     card = sound_card(settings)
     device = Device(settings, panel, card, observe=tell)
+    settle_memory()
     running = asyncio.create_task(device.run())
     listening = asyncio.create_task(_listen(panel, device, card, stop))
     stopping = asyncio.create_task(stop.wait())
