@@ -164,7 +164,8 @@ async def run_call(plan: Plan) -> Run:
         recovered = None
         if plan.profile == "outage":
             recovered = max(recovery(end.heard.quality.delays_ms, plan.seconds / 2) for end in measured)
-        still = [s for s in stalls.stalls if s.start_s >= start_s]
+        # What comes after is the scoring's own work.
+        still = [s for s in stalls.stalls if start_s <= s.start_s <= start_s + plan.seconds + TAIL_S]
         return Run(
             plan.kind,
             plan.profile,
