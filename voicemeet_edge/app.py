@@ -103,7 +103,7 @@ class Device:
         self._last_token: Secret | None = None  # of the call a report would be about
         self._speaking: asyncio.Task[None] | None = None
         self._deadline_moved = asyncio.Event()
-        self._sound_faults: dict[bool, str] = {}  # by direction, True the microphone
+        self._faults: dict[str, str] = {}  # part of the device: code
         self._microphone_timer: asyncio.TimerHandle | None = None
 
     def is_healthy(self) -> bool:
@@ -240,9 +240,10 @@ class Device:
             if self._group is None or self._machine.state is not State.ENDED:
                 raise  # the device stops; a cancelled search ends here and the device goes on
         finally:
-            self._session = None
-            self._call = None
-            self._stop_microphone_timer()  # its grace is not the next call's
+            if self._call is asyncio.current_task():  # a call that was slow to go may have a successor
+                self._session = None
+                self._call = None
+                self._stop_microphone_timer()  # its grace is not the next call's
         if self._machine.state is State.ENDED:
             self._happen(Event.SETTLED)
         elif self._role is Role.ANSWERER and self._machine.state is State.IDLE:
@@ -260,9 +261,9 @@ class Device:
                 self._happen(Event.FAILED, error.code)
                 return None
             # An answerer stands by: nobody pressed anything, so the lamp says it and it asks again.
-            self._do(self._machine.fault_changed(error.code))
+            self._set_fault("backend", error.code)
             await asyncio.sleep(STANDBY_PAUSE_S)
-            self._do(self._machine.fault_changed(None))
+            self._set_fault("backend", None)
             return None
 
     async def _talk(self, matched: MatchedReply) -> None:
@@ -280,12 +281,16 @@ class Device:
         self._last_token = session.token
         self._machine.set_call_limit(matched.max_call_s)
         self._observe("matched", {"at": time.monotonic(), "offerer": matched.offerer == matched.slot})
-        self._happen(event)
+        if event is not Event.MATCHED_CALLED:  # a desk rings when its caller is there, not before
+            self._happen(event)
         await session.run()
         self._last_token = session.token
 
     def _session_event(self, event: talk.SessionEvent) -> None:
         match event:
+            case talk.PeerHere():
+                if self._role is Role.ANSWERER:
+                    self._happen(Event.MATCHED_CALLED)
             case talk.PeerRings():
                 self._happen(Event.PEER_RINGS)
             case talk.PeerAccepted():
@@ -295,13 +300,19 @@ class Device:
             case talk.MediaLost():
                 self._happen(Event.PATH_LOST)
             case talk.PeerBye():
-                self._happen(Event.PEER_BYE, event.reason)
+                self._end_session(Event.PEER_BYE, event.reason)
             case talk.SessionFailed():
-                self._happen(Event.FAILED, event.code)
+                self._end_session(Event.FAILED, event.code)
             case talk.WordsKnown():
                 self._observe("words", {"words": list(event.words)})
             case _:
                 assert_never(event)
+
+    def _end_session(self, event: Event, reason: str) -> None:
+        if self._machine.state is State.IDLE and self._session is not None:
+            self._session.end(reason)  # it never rang: nobody here has to know
+        else:
+            self._happen(event, reason)
 
     def _speak_words(self) -> None:
         if self._group is not None and (self._speaking is None or self._speaking.done()):
@@ -363,8 +374,7 @@ class Device:
             case SoundFailed():
                 self._sound_failed(event)
             case SoundRecovered():
-                self._sound_faults.pop(event.capture, None)
-                self._show_sound_fault()
+                self._set_fault("microphone" if event.capture else "loudspeaker", None)
             case PathSilent() | PathBack():
                 pass  # the session watches its path itself
             case _:
@@ -373,16 +383,19 @@ class Device:
     def _sound_failed(self, event: SoundFailed) -> None:
         logger.warning("sound: %s: %s", "microphone" if event.capture else "loudspeaker", event.error.code)
         self._observe("sound_failed", {"code": event.error.code, "capture": event.capture})
-        self._sound_faults[event.capture] = event.error.code
-        self._show_sound_fault()
+        self._set_fault("microphone" if event.capture else "loudspeaker", event.error.code)
         if not event.error.retryable:
             self._end_without_sound(event.error.code)
         elif event.capture and self._microphone_timer is None:
             loop = asyncio.get_running_loop()
             self._microphone_timer = loop.call_later(MICROPHONE_GRACE_S, self._microphone_overdue)
 
-    def _show_sound_fault(self) -> None:
-        self._do(self._machine.fault_changed(next(iter(self._sound_faults.values()), None)))
+    def _set_fault(self, part: str, code: str | None) -> None:
+        """Note what is broken, or mended with None; the lamp shows whether anything is."""
+        self._faults.pop(part, None)
+        if code is not None:
+            self._faults[part] = code
+        self._do(self._machine.fault_changed(next(iter(self._faults.values()), None)))
 
     def _stop_microphone_timer(self) -> None:
         timer, self._microphone_timer = self._microphone_timer, None

@@ -267,6 +267,29 @@ def test_cancelling_a_search_is_silent_and_nobody_there_is_not() -> None:
     assert device.machine.end_reason == "nobody"
 
 
+def test_a_call_that_did_not_work_shows_on_the_lamp_for_a_while() -> None:
+    device = Device()
+    device.machine.backend_changed(True)
+    device.happens(Event.CALL_PRESSED)
+    assert tones(device.happens(Event.FAILED, "turn_unauthorized")) == [Tone.FAILED]
+    device.happens(Event.SETTLED)
+    assert device.lamp() is Lamp.ERROR
+    device.wait_for_deadline()
+    assert device.lamp() is Lamp.READY
+
+
+def test_pressing_again_takes_the_sign_of_the_failure_away() -> None:
+    device = Device()
+    device.happens(Event.CALL_PRESSED)
+    device.happens(Event.FAILED, "turn_unauthorized")
+    device.happens(Event.SETTLED)
+    device.happens(Event.CALL_PRESSED)
+    assert device.lamp() is Lamp.SEEKING
+    device.happens(Event.CALL_PRESSED)
+    device.happens(Event.SETTLED)
+    assert device.lamp() is Lamp.WAITING
+
+
 def test_a_fault_shows_until_it_is_mended() -> None:
     device = Device()
     device.machine.backend_changed(True)

@@ -130,7 +130,7 @@ async def test_credentials_that_coturn_refuses(
 async def test_a_call_that_fails_before_the_other_side_has_come(relay_lab: Lab, tmp_path: Path) -> None:
     lab = await with_wrong_secret(relay_lab, tmp_path)
     assert lab.info is not None
-    device = await lab.device("a", RELAY)
+    device = await lab.device("a", replace(RELAY, role="caller"))  # a caller always makes the offer
     await device.press()
     await until(lambda: waiting_at_hub() > 0)
     backend = Backend(lab.info.url, lab.info.apikey)
@@ -139,7 +139,7 @@ async def test_a_call_that_fails_before_the_other_side_has_come(relay_lab: Lab, 
     byes: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     try:
         token = (await backend.session()).device_token
-        matched = await backend.match(token, secrets.token_urlsafe(16), RELAY.pool, Role.EITHER)
+        matched = await backend.match(token, secrets.token_urlsafe(16), RELAY.pool, Role.ANSWERER)
         assert isinstance(matched, MatchedReply)
         await device.state("ended")  # and only now the other side comes
         channel = socket.channel(

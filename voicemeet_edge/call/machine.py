@@ -20,6 +20,7 @@ from voicemeet_edge.call.signs import Lamp, Tone
 from voicemeet_edge.errors import IllegalEventError
 
 REPORT_SIGN_S = 6.0  # seconds a report's outcome stays on the lamp: long enough to look twice
+FAILED_SIGN_S = 6.0  # seconds the lamp says that a call did not work
 DISTRUST_SIGN_S = 10.0  # seconds; must be seen by somebody who is looking at their phone
 SETTLE_LIMIT_S = 8.0  # seconds ENDED may last: freeing sockets is bounded well below this
 REPEAT_PRESS_S = 0.15  # seconds; a press this soon after the last is a bounce or a nervous finger
@@ -302,6 +303,7 @@ class CallMachine:
         self._report = ReportState.NONE
         self._report_sign_until = float("-inf")
         self._distrust_until = float("-inf")
+        self._failed_until = float("-inf")
         self._shown: Lamp | None = None
         self._limit_s = rules.max_call_s
 
@@ -313,7 +315,8 @@ class CallMachine:
         times = list(self._timers.values())
         if self._settle_by is not None:
             times.append(self._settle_by)
-        times.extend(until for until in (self._report_sign_until, self._distrust_until) if until > 0)
+        signs = (self._report_sign_until, self._distrust_until, self._failed_until)
+        times.extend(until for until in signs if until > 0)
         return min(times, default=None)
 
     @property
@@ -338,7 +341,7 @@ class CallMachine:
             return Lamp.REPORT_WAITING
         if self._report_sign_until > 0:
             return Lamp.REPORT_SENT if self._report is ReportState.SENT else Lamp.REPORT_FAILED
-        if self._fault is not None:
+        if self._fault is not None or self._failed_until > 0:
             return Lamp.ERROR
         return Lamp.READY if self._backend_up else Lamp.WAITING
 
@@ -392,6 +395,8 @@ class CallMachine:
             self._report = ReportState.NONE
         if 0 < self._distrust_until <= now:
             self._distrust_until = float("-inf")
+        if 0 < self._failed_until <= now:
+            self._failed_until = float("-inf")
         return self._with_lamp(actions)
 
     def capture_changed(self, is_open: bool) -> list[Action]:
@@ -496,6 +501,7 @@ class CallMachine:
         self.end_reason = None
         self._redial = False
         self._peer_rings = False
+        self._failed_until = float("-inf")
         self._timers = {Event.SEARCH_TIMEOUT: now + self.rules.search_timeout_s}
         return [Play(Tone.SEEKING, repeat=True), Seek()]
 
@@ -533,6 +539,8 @@ class CallMachine:
         # The microphone closes first: nothing said after the end may be captured.
         actions: list[Action] = [StopAudio(), StopTone()]
         tone = end_tone(reason)
+        if tone is Tone.FAILED:
+            self._failed_until = now + FAILED_SIGN_S
         if tone is not None:
             actions.append(Play(tone))
         actions.append(Hangup(reason))

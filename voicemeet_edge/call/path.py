@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SILENT_S = 1.6  # seconds without a packet: a call must notice within 2 s, and a Wi-Fi scan takes 1
 FIRST_PACKET_S = 8.0  # seconds the peer may take to open its microphone (a browser asks its person)
+BYE_GRACE_S = 1.0  # seconds a goodbye may come after the connection was closed; signaling is slower
 WATCH_S = 0.1  # seconds between looks; a small part of what has to be noticed
 QUIET_S = 0.2  # seconds; nothing sent for so long: silence is sent
 RESTART_EVERY_S = 3.0  # seconds one new connection gets before the next is tried
@@ -220,7 +221,7 @@ class MediaPath:
             case Failed():
                 self._failed(connection, event.error.code)
             case Closed():
-                self._failed(connection, "peer_closed")
+                self._peer_closed(connection)
 
     def _connected(self, connection: _Connection) -> None:
         theirs = connection.peer.fingerprints().theirs if connection.peer is not None else b""
@@ -242,6 +243,13 @@ class MediaPath:
         if first or self._lost:
             self._lost = False
             self._on_event(PathUp())
+
+    def _peer_closed(self, connection: _Connection) -> None:
+        if connection is self._current:
+            # Most often its bye is on the way, and a moment later there is no path to be lost.
+            self._heard_by = min(self._heard_by, time.monotonic() + BYE_GRACE_S)
+        else:
+            self._failed(connection, "peer_closed")
 
     def _failed(self, connection: _Connection, code: str) -> None:
         logger.info("connection failed: %s", code)

@@ -49,6 +49,11 @@ _KEY_TROUBLE = frozenset({"peer_not_sealed", "peer_sealed", "wrong_key"})
 
 
 @dataclass(frozen=True)
+class PeerHere:
+    """The other side has shown itself in the channel: somebody really is there."""
+
+
+@dataclass(frozen=True)
 class PeerRings:
     """The other side really rings."""
 
@@ -89,7 +94,9 @@ class WordsKnown:
     words: tuple[str, ...]
 
 
-SessionEvent = PeerRings | PeerAccepted | MediaConnected | MediaLost | PeerBye | SessionFailed | WordsKnown
+SessionEvent = (
+    PeerHere | PeerRings | PeerAccepted | MediaConnected | MediaLost | PeerBye | SessionFailed | WordsKnown
+)
 
 
 @dataclass
@@ -300,7 +307,11 @@ class CallSession:
             return
         if not self._inbox.accept(message):
             return
-        self._obey(self._negotiation.receive(message))
+        was_here = self._negotiation.peer_present
+        commands = self._negotiation.receive(message)
+        if self._negotiation.peer_present and not was_here:
+            self._on_event(PeerHere())
+        self._obey(commands)
         if isinstance(message, Hello | Reveal):
             self._check_words()
 
