@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -77,19 +78,22 @@ class EchoWatch:
     """
 
     def __init__(self) -> None:
-        self._far = np.zeros(WATCH_PATH, np.float64)
+        self._far: deque[float] = deque(maxlen=WATCH_PATH)
+        self._level = 0.0  # of the far end, smoothed
+        self._loud_for = 0  # periods in a row with a loud far end
         self._ratios = np.zeros(WATCH_MOMENTS, np.float64)
         self._moments = 0
         self.echo_free = False
 
     def look(self, near: Frame, far: Frame) -> None:
         """Take 10 ms of both."""
-        self._far[:-1] = self._far[1:]
-        self._far[-1] = self._far[-2] + 0.3 * (_power(far) - self._far[-2])
-        loud = float(self._far.min())
-        if loud < WATCH_POWER:
+        self._level += 0.3 * (_power(far) - self._level)
+        self._far.append(self._level)
+        # Counted first: most periods end here, and this runs a hundred times a second.
+        self._loud_for = self._loud_for + 1 if self._level >= WATCH_POWER else 0
+        if self._loud_for < WATCH_PATH:
             return
-        self._ratios[self._moments % WATCH_MOMENTS] = _power(near) / loud
+        self._ratios[self._moments % WATCH_MOMENTS] = _power(near) / min(self._far)
         self._moments += 1
         if self._moments >= WATCH_MOMENTS and self._moments % WATCH_EVERY == 0:
             bound = float(np.partition(self._ratios, WATCH_MOMENTS // 20)[WATCH_MOMENTS // 20])
