@@ -64,6 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     hub.set_defaults(call=_hub)
 
+    reports = verbs.add_parser(
+        "reports",
+        help="look into a hub's reports",
+        description="List the reports a hub keeps. Each goes after 30 days unless it is held for an "
+        "investigation. “about” is the start of a hash of a token that lived for a day: reports about the "
+        "same party on the same day share it, and nothing leads from it to a person or a device.",
+    )
+    _add_config(reports, HUB_SETTINGS)
+    reports.add_argument("--hold", metavar="RECEIPT", help="keep this report until it is released")
+    reports.add_argument("--release", metavar="RECEIPT", help="let this report go when its time is over")
+    reports.set_defaults(call=_reports)
+
     demo = verbs.add_parser(
         "demo",
         help="see and hear it on this machine",
@@ -159,6 +171,13 @@ def _hub(options: argparse.Namespace) -> int:
     harden_process()
     set_up_logging("info")
     asyncio.run(serve_hub(options.config, print_settings=options.device_settings))
+    return 0
+
+
+def _reports(options: argparse.Namespace) -> int:
+    from voicemeet_edge.hub.reports import look_into_reports
+
+    print(asyncio.run(look_into_reports(options.config, hold=options.hold, release=options.release)))
     return 0
 
 

@@ -1,0 +1,54 @@
+"""The reports of a hub, for the person who looks into them: listed, held, released.
+
+One rule: what is shown is what is stored; there is nothing else to show.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from voicemeet_edge.errors import OurError
+from voicemeet_edge.hub.app import DATABASE_FILE
+from voicemeet_edge.hub.settings import load_hub_settings
+from voicemeet_edge.hub.store import Report, Store
+
+
+async def look_into_reports(config: Path, *, hold: str | None = None, release: str | None = None) -> str:
+    """Hold or release one report when asked, and return the list as text; beside a running hub or alone.
+
+    Raises:
+        SettingsError: the settings cannot be used.
+        OurError: there is no database, or no report with that receipt.
+    """
+    settings = load_hub_settings(config)
+    path = settings.state_dir / DATABASE_FILE
+    if not path.exists():
+        raise OurError(f"{path}: no hub has run with these settings yet", code="no_database")
+    store = Store(path)
+    await store.open()
+    try:
+        for receipt, held in ((hold, True), (release, False)):
+            if receipt is not None and not await store.hold(receipt, held):
+                raise OurError(f"there is no report with the receipt {receipt}", code="no_report")
+        return table(await store.reports(), settings.call.report_days, time.time())
+    finally:
+        await store.close()
+
+
+def table(reports: list[Report], report_days: float, now: float) -> str:
+    """The list a person reads, newest first."""
+    if not reports:
+        return "no reports"
+    rows = [("receipt", "filed (UTC)", "reason", "about", "kept")]
+    for report in sorted(reports, key=lambda report: -report.at):
+        filed = datetime.fromtimestamp(report.at, UTC).strftime("%Y-%m-%d %H:%M")
+        left = max(0.0, report_days - (now - report.at) / 86_400)
+        kept = "held" if report.held else f"{left:.0f} more days"
+        about = report.reported[:12] if report.reported else "unknown"
+        rows.append((report.receipt, filed, report.reason, about, kept))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
