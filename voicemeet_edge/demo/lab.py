@@ -6,7 +6,7 @@ One rule: everything lives in one directory and ends with the block.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from voicemeet_edge.hub.app import HubInfo
@@ -54,13 +54,3 @@ def device_settings(info: HubInfo, call: LabCall, audio: Mapping[str, object]) -
         "audio": {"card": "virtual", "echo": "off", "volume": 100, **audio},
         "panel": {"factory": "none"},
     }
-
-
-def with_call(table: Table, **changes: object) -> Table:
-    """The same settings with other words in [call]."""
-    return {**table, "call": {**table["call"], **changes}}
-
-
-def quiet_hub(settings: HubSettings) -> HubSettings:
-    """The same hub, without coturn."""
-    return replace(settings, turn=TurnSettings())
