@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from voicemeet_edge.cli import EX_CONFIG
+
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 DEVICE = UNITS / "voicemeet-edge.service"
 HUB = UNITS / "voicemeet-hub.service"
@@ -102,19 +104,20 @@ def test_the_device_reaches_sound_and_gpio_and_no_other_device() -> None:
     assert values(HUB, "DeviceAllow") == []
 
 
-def test_the_device_checks_its_settings_before_it_starts() -> None:
-    (check,) = values(DEVICE, "ExecStartPre")
+def test_a_wrong_setting_ends_the_service_and_is_not_tried_again() -> None:
+    # systemd looks at the main process' status only, so the check must be the main process' own.
+    assert values(DEVICE, "ExecStartPre") == []
     (run,) = values(DEVICE, "ExecStart")
-    assert check.replace(" check ", " run ") == run
     assert "--config %d/voicemeet.toml" in run
     assert any(value.startswith("voicemeet.toml:") for value in values(DEVICE, "LoadCredential"))
+    assert values(DEVICE, "RestartPreventExitStatus") == [str(EX_CONFIG)]
 
 
 @pytest.mark.parametrize("unit", [DEVICE, HUB], ids=lambda unit: unit.stem)
 def test_no_secret_travels_in_the_environment_or_arguments(unit: Path) -> None:
     (environment,) = values(unit, "Environment")
     assert environment == "PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1"
-    for line in values(unit, "ExecStart") + values(unit, "ExecStartPre"):
+    for line in values(unit, "ExecStart"):
         assert not re.search("key|token|secret", line)
 
 
