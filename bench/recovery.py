@@ -53,6 +53,27 @@ class Cuts:
         self.back.append(back - healed)
 
 
+async def pair(
+    stack: AsyncExitStack, info: HubInfo, directory: Path, policy: str, network: Network | None
+) -> list[RemoteDevice]:
+    """Two devices in a call with much patience, each on its node of the network if there is one."""
+    devices = []
+    for name in ("a", "b"):
+        table = device_settings(info, LabCall(policy=policy), {"virtual_in": "speech"})
+        table["call"]["reconnect_timeout_s"] = LIMIT_S
+        prefix: list[str] = []
+        if network is not None:
+            table["backend"]["allow_plaintext"] = True
+            table["ice"] = {"policy": policy, "ipv6": False}  # whatever address the node has
+            prefix = network.command(name)
+        device = await RemoteDevice.start(table, directory, name, prefix=prefix)
+        stack.push_async_callback(device.stop)
+        await device.expect("backend", up=True)
+        devices.append(device)
+    await talk(devices)
+    return devices
+
+
 async def talk(devices: list[RemoteDevice]) -> None:
     """Bring both into a call."""
     for device in devices:
@@ -103,17 +124,7 @@ async def outages(count: int, directory: Path, say: Callable[[str], object]) -> 
             with network.inside("hub"):
                 settings = replace(hub_settings(directory, turn="off"), http=http)
                 info = await stack.enter_async_context(running_hub(settings))
-            devices = []
-            for name in ("a", "b"):
-                table = device_settings(info, LabCall(policy="direct"), {"virtual_in": "speech"})
-                table["backend"]["allow_plaintext"] = True
-                table["ice"]["addresses"] = [network.address(name)]
-                table["call"]["reconnect_timeout_s"] = LIMIT_S
-                device = await RemoteDevice.start(table, directory, name, prefix=network.command(name))
-                stack.push_async_callback(device.stop)
-                await device.expect("backend", up=True)
-                devices.append(device)
-            await talk(devices)
+            devices = await pair(stack, info, directory, "direct", network)
             for number in range(count):
                 away_s = OUTAGES_S[number % len(OUTAGES_S)]
                 await cut_once(
@@ -136,17 +147,7 @@ async def roaming(count: int, directory: Path, say: Callable[[str], object]) -> 
             with network.inside("hub"):
                 settings = replace(hub_settings(directory, turn="off"), http=http)
                 info = await stack.enter_async_context(running_hub(settings))
-            devices = []
-            for name in ("a", "b"):
-                table = device_settings(info, LabCall(policy="direct"), {"virtual_in": "speech"})
-                table["backend"]["allow_plaintext"] = True
-                table["ice"] = {"policy": "direct", "ipv6": False}
-                table["call"]["reconnect_timeout_s"] = LIMIT_S
-                device = await RemoteDevice.start(table, directory, name, prefix=network.command(name))
-                stack.push_async_callback(device.stop)
-                await device.expect("backend", up=True)
-                devices.append(device)
-            await talk(devices)
+            devices = await pair(stack, info, directory, "direct", network)
             base = network.address("a").rpartition(".")[0]
             for number in range(count):
                 address = f"{base}.{100 + number}/24"
@@ -175,15 +176,7 @@ async def turn_restarts(count: int, directory: Path, say: Callable[[str], object
     cuts = Cuts()
     async with AsyncExitStack() as stack:
         info = await stack.enter_async_context(running_hub(hub_settings(directory)))
-        devices = []
-        for name in ("a", "b"):
-            table = device_settings(info, LabCall(policy="relay"), {"virtual_in": "speech"})
-            table["call"]["reconnect_timeout_s"] = LIMIT_S
-            device = await RemoteDevice.start(table, directory, name)
-            stack.push_async_callback(device.stop)
-            await device.expect("backend", up=True)
-            devices.append(device)
-        await talk(devices)
+        devices = await pair(stack, info, directory, "relay", None)
         for number in range(count):
             await cut_once(devices, cuts, lambda: kill_turn(directory), lambda: turn_is_back(info), 0.0)
             say(line(number, 0.0, cuts))

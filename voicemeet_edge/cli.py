@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voicemeet_edge import __version__
 from voicemeet_edge.errors import SettingsError, VoiceMeetError
@@ -41,6 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"voicemeet-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
 
+    _add_device_verbs(verbs)
+    _add_hub_verbs(verbs)
+    _add_demo(verbs)
+    return parser
+
+
+if TYPE_CHECKING:
+    _Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add_device_verbs(verbs: _Verbs) -> None:
     run = verbs.add_parser("run", help="be a device", description="Be a device until stopped.")
     _add_config(run, DEVICE_SETTINGS)
     run.set_defaults(call=_run)
@@ -51,6 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check, DEVICE_SETTINGS)
     check.set_defaults(call=_check)
 
+    devices = verbs.add_parser("devices", help="list microphones and loudspeakers")
+    devices.set_defaults(call=_devices)
+
+    keygen = verbs.add_parser(
+        "keygen",
+        help="make an intercom key",
+        description="Make a key that the ends of one building share, so that not even the hub can listen "
+        "in. Put the text into security.intercom_keys of each device and scan or type it at the desk.",
+    )
+    keygen.add_argument("--text", action="store_true", help="print the text only, without the QR code")
+    keygen.set_defaults(call=_keygen)
+
+
+def _add_hub_verbs(verbs: _Verbs) -> None:
     hub = verbs.add_parser(
         "hub",
         help="bring parties together",
@@ -76,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     reports.add_argument("--release", metavar="RECEIPT", help="let this report go when its time is over")
     reports.set_defaults(call=_reports)
 
+
+def _add_demo(verbs: _Verbs) -> None:
     demo = verbs.add_parser(
         "demo",
         help="see and hear it on this machine",
@@ -90,19 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--direct", action="store_true", help="headless: not through the TURN server")
     demo.add_argument("--port", type=int, default=8080, help="port of the desk page (default: 8080)")
     demo.set_defaults(call=_demo)
-
-    devices = verbs.add_parser("devices", help="list microphones and loudspeakers")
-    devices.set_defaults(call=_devices)
-
-    keygen = verbs.add_parser(
-        "keygen",
-        help="make an intercom key",
-        description="Make a key that the ends of one building share, so that not even the hub can listen "
-        "in. Put the text into security.intercom_keys of each device and scan or type it at the desk.",
-    )
-    keygen.add_argument("--text", action="store_true", help="print the text only, without the QR code")
-    keygen.set_defaults(call=_keygen)
-    return parser
 
 
 def _add_config(parser: argparse.ArgumentParser, default: Path) -> None:
