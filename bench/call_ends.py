@@ -208,20 +208,20 @@ async def _talk(
 
 async def _ask(
     plan: Plan, ends: dict[str, RemoteDevice]
-) -> tuple[dict[str, dict[str, object]], dict[str, float]]:
+) -> tuple[dict[str, dict[str, object]], dict[str, list[float]]]:
     """What each end says of itself, and when its microphone began."""
     facts: dict[str, dict[str, object]] = {}
-    said_at: dict[str, float] = {}
+    said_at: dict[str, list[float]] = {}
     for name, end in ends.items():
         if plan.kind == "ours":
             stats = await end.stats()
-            said_at[name] = float(stats["said_at"][-1])
+            said_at[name] = [float(moment) for moment in stats["said_at"]]
             playout = stats["engine"]["playout"]
             concealed = playout["concealed_samples"] / max(playout["pulled_samples"], 1)
             media = stats["media"] or {}
             facts[name] = {"concealed": concealed, "engine": stats["engine"], "media": media}
         else:
-            said_at[name] = next(float(e["said_at"]) for e in end.events if e["event"] == "said")
+            said_at[name] = [float(e["said_at"]) for e in end.events if e["event"] == "said"]
             facts[name] = {}
     return facts, said_at
 

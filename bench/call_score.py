@@ -6,6 +6,7 @@ One rule: a segment during which the machine stood still is marked, and does not
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,12 @@ class Direction:
 
 
 def direction(
-    said: Path, said_at: float, heard: Path, start_s: float, seconds: float, stalls: StallWatch
+    said: Path, said_at: Sequence[float], heard: Path, start_s: float, seconds: float, stalls: StallWatch
 ) -> Direction:
-    """Judge what was heard of the speech between `start_s` and `start_s + seconds` (monotonic)."""
+    """Judge what was heard of the speech between `start_s` and `start_s + seconds` (monotonic).
+
+    `said_at` has a moment for each time the microphone was opened and the speech began anew.
+    """
     speech, recording = read_wav(said), Recording.load(heard)
     windows = [(start_s, min(seconds, JUDGED_S))]
     if seconds > 2 * JUDGED_S:
@@ -75,9 +79,15 @@ def direction(
     return Direction(Quality(tuple(segments), tuple(delays)), stalled, last)
 
 
-def _spoken(speech: Samples, said_at: float, start_s: float, seconds: float) -> Samples:
-    first = round((start_s - said_at) * SAMPLE_RATE)
-    return speech[np.arange(first, first + round(seconds * SAMPLE_RATE)) % len(speech)]
+def _spoken(speech: Samples, said_at: Sequence[float], start_s: float, seconds: float) -> Samples:
+    count = round(seconds * SAMPLE_RATE)
+    out = np.zeros(count, np.int16)
+    for began in sorted(said_at):
+        first = round((start_s - began) * SAMPLE_RATE)  # of the speech, at the beginning of the stretch
+        low = max(0, -first)
+        if low < count:
+            out[low:] = speech[np.arange(first + low, first + count) % len(speech)]
+    return out
 
 
 def _heard(recording: Recording, start_s: float, seconds: float) -> Samples:

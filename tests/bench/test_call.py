@@ -13,7 +13,7 @@ import pytest
 
 from bench import call
 from bench.call_meter import Stall, StallWatch, wire
-from bench.call_score import recovery
+from bench.call_score import _spoken, recovery
 from voicemeet_edge.audio.wav import write_wav
 from voicemeet_edge.testing.network import Captured
 from voicemeet_edge.testing.signals import speech_like
@@ -77,3 +77,13 @@ def test_recovery_is_when_the_delay_stays_what_it_was() -> None:
 
     assert recovery((*before, *after), 10.0) == pytest.approx(1.5)
     assert recovery((*before, (13.0, 300.0)), 10.0) == np.inf
+
+
+def test_a_microphone_opened_again_begins_its_speech_anew() -> None:
+    speech = np.arange(1, 4801, dtype=np.int16)  # 0.1 s
+
+    spoken = _spoken(speech, [9.95, 10.5], 10.0, 1.0)
+
+    assert spoken[0] == 2401  # 50 ms into it
+    assert spoken[24_000] == 1
+    assert spoken[23_999] == (round(0.55 * 48_000) - 1) % 4800 + 1
