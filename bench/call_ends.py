@@ -16,12 +16,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.call_meter import StallWatch, Usage, Wire, usage, wire
+from bench.call_meter import Usage, Wire, usage, wire
 from bench.call_score import OUTAGE_S, Direction, direction, recovery
 from voicemeet_edge.demo.lab import LOOPBACK
 from voicemeet_edge.demo.remote import LINE_LIMIT, Event, RemoteDevice
 from voicemeet_edge.errors import OurError
 from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
+from voicemeet_edge.testing.stalls import StallWatch
 
 HERE = Path(__file__).parent
 SETTLE_S = 4.0  # s after the first sound: tones, the playout's start and the first loss reports are over

@@ -6,7 +6,6 @@ One rule: it measures and never takes part, so that the same ruler lies beside e
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,49 +14,8 @@ from pathlib import Path
 
 from voicemeet_edge.testing.network import Captured
 
-TICK_S = 0.005  # s between two wakes of the stall watch
-STALL_S = 0.060  # s late: more than any playout's slack, so what is heard then is the machine's doing
-MAX_STALLS = 10_000  # kept; an hour on a machine that does nothing else
 UDP = 17
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """A stretch in which this machine ran nothing of ours."""
-
-    start_s: float
-    """Monotonic."""
-    length_s: float
-
-
-class StallWatch:
-    """A thread that wakes each 5 ms and notes when it did not."""
-
-    def __init__(self) -> None:
-        self.stalls: list[Stall] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stalls", daemon=True)
-
-    def __enter__(self) -> StallWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        last = time.monotonic()
-        while not self._ended.wait(TICK_S):
-            now = time.monotonic()
-            if now - last >= STALL_S and len(self.stalls) < MAX_STALLS:
-                self.stalls.append(Stall(last, now - last))
-            last = now
-
-    def touches(self, start_s: float, end_s: float) -> bool:
-        """Say whether the machine stood still within these two moments."""
-        return any(s.start_s < end_s and s.start_s + s.length_s > start_s for s in self.stalls)
 
 
 @dataclass(frozen=True, slots=True)

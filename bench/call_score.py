@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.call_meter import StallWatch
 from bench.quality import Quality, Segment, score
 from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.demo.judge import Recording
+from voicemeet_edge.testing.stalls import StallWatch
 
 SEGMENT_S = 2.0  # s; as bench/quality.py cuts
 REACH_S = 1.0  # s after a segment in which a stall still changes what is heard of it

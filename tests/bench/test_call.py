@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from bench import call
-from bench.call_meter import Stall, StallWatch, wire
+from bench.call_meter import wire
 from bench.call_score import _spoken, recovery
 from voicemeet_edge.audio.wav import write_wav
 from voicemeet_edge.testing.network import Captured
 from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.testing.stalls import Stall, StallWatch
 
 
 @pytest.mark.system

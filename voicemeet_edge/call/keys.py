@@ -12,8 +12,6 @@ import io
 import secrets
 from typing import Final
 
-import segno
-
 from voicemeet_edge.call.wordlist import EVEN, ODD
 from voicemeet_edge.errors import OurError
 from voicemeet_edge.secret import Secret
@@ -73,6 +71,8 @@ def qr_text(key: Secret) -> str:
 
 def qr_terminal(key: Secret) -> str:
     """Return the QR code as text of half blocks, for a dark or a light terminal."""
+    import segno  # 1.6 MB that a device which only reads its key does not need
+
     out = io.StringIO()
     segno.make_qr(qr_text(key), error="m").terminal(out=out, compact=True)
     return out.getvalue()
