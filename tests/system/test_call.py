@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,11 @@ async def test_a_direct_call_from_press_to_receipt(lab: Lab) -> None:
     assert events(one, "words")[-1]["words"] == events(other, "words")[-1]["words"]
     await lab.both_hear(one, other)
     assert (await one.stats())["media"]["local_kind"] == "host"
+    await one.press("hold")
+    if shutil.which("espeak-ng") is None:
+        await one.expect("tone", tone="words_unavailable")
+    else:
+        await one.expect("spoken", count=3)
     other.mark()
     await one.press()
     await ended(one, "hung_up")
