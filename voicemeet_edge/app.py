@@ -56,6 +56,7 @@ Observer = Callable[[str, Mapping[str, object]], None]
 
 LOSS_EVERY_S = 0.4  # seconds; the peer reports its loss every 0.5 to 1.5
 STANDBY_PAUSE_S = 30.0  # seconds before an answerer that was refused asks again
+LEAVE_TIMEOUT_S = 4.0  # seconds for goodbyes when the device stops; systemd waits 15
 MICROPHONE_GRACE_S = 5.0  # seconds an unplugged microphone may be away in a call before the call ends
 REPORT_REASON = "button"  # the panel has one button and no words
 
@@ -134,15 +135,30 @@ class Device:
                 group.create_task(self._watch_loss())
                 self._do(self._machine.start(time.monotonic()))
                 self._observe("started", {})
-                async for button in self._panel.events():
-                    self._observe("button", {"button": button.value})
-                    self._happen(_PRESS[button])
+                try:
+                    async for button in self._panel.events():
+                        self._observe("button", {"button": button.value})
+                        self._happen(_PRESS[button])
+                finally:
+                    await self._leave_call()  # while there still is a socket to say goodbye on
                 group.create_task(_cancel())  # the panel was closed: the person wants out
         except* _ClosedError:
             pass
         finally:
             self._group = None
             await self._close()
+
+    async def _leave_call(self) -> None:
+        """End the call or search because the device stops: the other side is told, not left waiting."""
+        call = self._call
+        if call is None:
+            return
+        self._engine.stop_call()
+        if self._session is not None:
+            self._session.end("shutdown")
+        else:
+            call.cancel()
+        await asyncio.wait({call}, timeout=LEAVE_TIMEOUT_S)
 
     async def _close(self) -> None:
         self._stop_microphone_timer()

@@ -287,3 +287,12 @@ async def test_a_microphone_that_cannot_be_opened(lab: Lab) -> None:
         left.append(await one.stats())
     for kind in ("tasks", "files", "threads"):
         assert left[0][kind] == left[1][kind]
+
+
+async def test_a_device_that_is_stopped_says_goodbye(lab: Lab) -> None:
+    one, other = await pair(lab, DIRECT)
+    await meet(one, other)
+    other.mark()
+    assert await one.stop() == 0
+    await ended(other, "peer_hung_up")
+    assert not events(other, "tone", tone="path_lost")
