@@ -170,7 +170,8 @@ async def until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
 
 def waiting_at_hub() -> int:
     """How many tickets the running hub's matcher holds; the hub has no door for this, and needs none."""
-    return sum(matcher.waiting for matcher in gc.get_objects() if isinstance(matcher, Matcher))
+    # Not isinstance: among all objects there are weak proxies of dead ones, which it would ask.
+    return sum(thing.waiting for thing in gc.get_objects() if type(thing) is Matcher)
 
 
 __all__ = ["Lab", "LabCall", "ended", "events", "meet", "until", "waiting_at_hub"]

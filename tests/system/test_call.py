@@ -75,7 +75,7 @@ async def test_a_direct_call_from_press_to_receipt(lab: Lab) -> None:
     await ended(one, "hung_up")
     await ended(other, "peer_hung_up")
     for device in (one, other):
-        assert events(device, "microphone")[-1]["open"] is False
+        await device.expect("microphone", open=False)
     await report(one, lab)
     await one.expect("tone", tone="report_sent")
 
