@@ -31,7 +31,14 @@ from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.pin import tls_context
 from voicemeet_edge.backend.tokens import DeviceTokens
 from voicemeet_edge.backend.verbs import MatchedReply, Role
-from voicemeet_edge.build import call_rules, intercom_keys, peer_options, silence_frame, voice_options
+from voicemeet_edge.build import (
+    call_rules,
+    intercom_keys,
+    peer_options,
+    silence_frame,
+    turn_memory,
+    voice_options,
+)
 from voicemeet_edge.call import machine as calls
 from voicemeet_edge.call import session as talk
 from voicemeet_edge.call.machine import CallMachine, Event, ReportState, State
@@ -46,7 +53,6 @@ from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket, SocketState
-from voicemeet_edge.webrtc.options import TurnMemory
 from voicemeet_edge.webrtc.peer import new_certificate
 
 logger = logging.getLogger(__name__)
@@ -97,7 +103,7 @@ class Device:
         self._reports = ReportOutbox(self._backend, self._report_changed)
         self._keys = intercom_keys(settings)
         self._silence = silence_frame(settings)
-        self._turn_memory = TurnMemory()  # which TURN transport worked, from call to call
+        self._turn_memory = turn_memory(settings)  # which TURN transport worked, from call to call
         self._group: asyncio.TaskGroup | None = None
         self._call: asyncio.Task[None] | None = None  # the one search or session at work
         self._session: CallSession | None = None

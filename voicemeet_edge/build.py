@@ -12,7 +12,7 @@ from voicemeet_edge.call.keys import parse_key
 from voicemeet_edge.call.machine import Rules
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.voice.opus import OpusEncoder
-from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions, TurnMemory
+from voicemeet_edge.webrtc.options import IcePolicy, IceTransport, PeerOptions, TurnMemory
 
 FRAME_BYTES = SAMPLE_RATE // 50 * 2  # 20 ms of 16-bit mono
 
@@ -56,6 +56,11 @@ def peer_options(settings: Settings, memory: TurnMemory) -> PeerOptions:
         turn_memory=memory,
         connect_timeout_s=settings.call.connect_timeout_s,
     )
+
+
+def turn_memory(settings: Settings) -> TurnMemory:
+    """The TURN ladder of the settings, to be kept from call to call."""
+    return TurnMemory([IceTransport[name.upper()] for name in settings.ice.turn_order])
 
 
 def intercom_keys(settings: Settings) -> list[bytes]:

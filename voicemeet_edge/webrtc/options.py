@@ -85,7 +85,9 @@ def parse_ice_url(text: str) -> IceUrl | None:
 class TurnMemory:
     """Which rung of the ladder worked last; the caller keeps it from call to call, in memory only."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: Sequence[IceTransport] = tuple(IceTransport)) -> None:
+        """Take the rungs in the order they are tried; one that is not named is never tried."""
+        self._order = tuple(order)
         self._best: str | None = None
 
     def remember(self, url: str) -> None:
@@ -98,8 +100,9 @@ class TurnMemory:
             self._best = None
 
     def order(self, urls: Iterable[IceUrl]) -> list[IceUrl]:
-        """Return the URLs in the order to try them: what worked last, then udp, tcp, tls."""
-        return sorted(urls, key=lambda url: (url.text != self._best, url.transport.value))
+        """Return the URLs to try: what worked last first, then rung by rung."""
+        wanted = [url for url in urls if url.transport in self._order]
+        return sorted(wanted, key=lambda url: (url.text != self._best, self._order.index(url.transport)))
 
 
 @dataclass(frozen=True, slots=True)
