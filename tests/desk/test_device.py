@@ -122,6 +122,8 @@ async def test_the_device_hangs_up_and_the_desk_is_ready_again(desks: Desks) -> 
             await desk.press("Enter")
             await panel.wait_for(Lamp.MICROPHONE_OPEN)
             await desk.wait_for("voicemeet.state === 'talking'")
+            # Half a second of voice: a press within 150 ms of the one before is taken for a bounce.
+            await desk.wait_for("voicemeet.stats().then(s => s.packetsReceived > 25)")
             panel.press()
             await desk.wait_for("voicemeet.state === 'ended'")
             shown = await desk.evaluate("document.getElementById('sentence').innerText")
