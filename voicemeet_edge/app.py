@@ -360,7 +360,9 @@ class Device:
             return
         red = session.red_payload_type
         send = session.send if red is None else session.send_red
-        self._engine.start_call(send, red_payload_type=red)
+        self._engine.start_call(
+            send, red_payload_type=red, any_thread=lambda: session.any_thread, poll=session.poll
+        )
 
     async def _watch_loss(self) -> None:
         """Tell the encoder what the peer loses, once for each of its reports."""

@@ -80,3 +80,49 @@ async def test_a_frame_put_while_the_loop_sends_is_sent_too() -> None:
     uplink.put(b"", 1)
     await until(lambda: sent == [1, 2])
     uplink.stop()
+
+
+async def test_where_any_thread_may_send_the_frame_leaves_in_its_own() -> None:
+    sent: list[tuple[int, int]] = []
+    uplink = Uplink(
+        asyncio.get_running_loop(),
+        lambda _, stamp: sent.append((stamp, threading.get_ident())),
+        lambda: True,
+    )
+    thread = threading.Thread(target=uplink.put, args=(b"", 7))
+    thread.start()
+    thread.join(5)  # the loop stands still meanwhile
+    assert sent == [(7, thread.ident)]
+    uplink.stop()
+    uplink.put(b"", 8)
+    assert len(sent) == 1
+
+
+async def test_frames_that_wait_for_the_loop_leave_before_the_next() -> None:
+    sent: list[int] = []
+    allowed = False
+    uplink = Uplink(asyncio.get_running_loop(), lambda _, stamp: sent.append(stamp), lambda: allowed)
+    uplink.put(b"", 1)
+    allowed = True
+    uplink.put(b"", 2)
+    await until(lambda: len(sent) == 2)
+    assert sent == [1, 2]
+
+
+async def test_stop_waits_for_the_frame_that_is_just_leaving() -> None:
+    leaving, go_on = threading.Event(), threading.Event()
+    sent: list[int] = []
+
+    def send(_: bytes, stamp: int) -> None:
+        leaving.set()
+        go_on.wait(5)
+        sent.append(stamp)
+
+    uplink = Uplink(asyncio.get_running_loop(), send, lambda: True)
+    thread = threading.Thread(target=uplink.put, args=(b"", 1))
+    thread.start()
+    leaving.wait(5)
+    threading.Timer(0.05, go_on.set).start()
+    uplink.stop()
+    assert sent == [1]
+    await asyncio.to_thread(thread.join, 5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,13 +22,18 @@ class End:
 
     def __init__(self, options: PeerOptions = LOOPBACK, *, certificate: Certificate | None = None) -> None:
         self.packets: list[RtpAudio] = []
+        self.threads: set[int] = set()
+        """Those in which packets came."""
         self.events: list[PeerEvent] = []
         self._changed = asyncio.Event()
+        self._own_thread = threading.get_ident()
         self.peer = Peer(options, on_rtp=self._on_rtp, on_event=self._on_event, certificate=certificate)
 
     def _on_rtp(self, packet: RtpAudio) -> None:
         self.packets.append(packet)
-        self._changed.set()
+        self.threads.add(threading.get_ident())
+        if threading.get_ident() == self._own_thread:
+            self._changed.set()
 
     def _on_event(self, event: PeerEvent) -> None:
         self.events.append(event)
@@ -59,6 +66,38 @@ class End:
                 other.peer.send(payload, timestamp)
                 timestamp += 960
                 await asyncio.sleep(0.005)
+
+    def talk(self, count: int) -> None:
+        """Send and receive as the sound threads do, in the calling one, until `count` packets came."""
+        deadline = time.monotonic() + WAIT_S
+        while not self._is_lent():
+            assert time.monotonic() < deadline, "the loop kept the socket"
+            self.peer.poll()
+            time.sleep(0.001)
+        self.packets.clear()
+        self.threads.clear()
+        timestamp = 0
+        while len(self.packets) < count:
+            assert time.monotonic() < deadline, f"{len(self.packets)} packets came"
+            self.peer.send(b"voice", timestamp)
+            timestamp += 960
+            self.peer.poll()
+            time.sleep(0.002)
+
+    def _is_lent(self) -> bool:
+        udp = self.peer._connection._chosen_udp()
+        return udp is not None and udp._lent
+
+
+async def talk_in_threads(first: End, second: End) -> None:
+    """Let both talk, each in a thread of its own, and see that the loop had no part in it."""
+    async with asyncio.TaskGroup() as group:
+        for end in (first, second):
+            group.create_task(asyncio.to_thread(end.talk, 50))
+    for end in (first, second):
+        assert threading.get_ident() not in end.threads
+        sequences = [packet.sequence - end.packets[0].sequence & 0xFFFF for packet in end.packets]
+        assert sequences == sorted(set(sequences))
 
 
 async def join(caller: End, answerer: End) -> None:

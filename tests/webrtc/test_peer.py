@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.webrtc.ends import WAIT_S, End, ends, join
+from tests.webrtc.ends import WAIT_S, End, ends, join, talk_in_threads
 from voicemeet_edge.errors import SdpError
 from voicemeet_edge.webrtc.options import Closed, Connected, Failed, PeerOptions
 from voicemeet_edge.webrtc.peer import new_certificate
@@ -199,3 +199,13 @@ async def test_connections_of_one_call_share_a_certificate_and_expect_each_their
             await answerer.peer.close()
     assert seen[0] == seen[1]
     assert not mine.expected  # what one connection expects is not written into the shared one
+
+
+async def test_voice_in_other_threads_than_the_loops() -> None:
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        assert caller.peer.any_thread
+        await talk_in_threads(caller, answerer)
+        # And the loop hears again what comes when nobody polls.
+        await caller.hears(answerer)

@@ -12,7 +12,7 @@ import pytest
 from aioice import stun
 
 from tests.webrtc.coturn import Coturn, coturn
-from tests.webrtc.ends import WAIT_S, ends, join
+from tests.webrtc.ends import WAIT_S, ends, join, talk_in_threads
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.webrtc.options import (
     Connected,
@@ -54,6 +54,26 @@ async def test_a_relay_only_call_and_the_allocations_it_frees(server: Coturn) ->
         assert caller.peer.stats().remote_kind == "relay"
     # coturn writes its log behind time; the request itself was answered before close() returned.
     await until_logged(server, "lifetime=0", 2)
+
+
+async def test_relayed_voice_in_other_threads_than_the_loops(server: Coturn) -> None:
+    async with ends(relay(server.server())) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        # The channels are bound by the first packets.
+        await asyncio.gather(caller.hears(answerer), answerer.hears(caller))
+        assert caller.peer.any_thread
+        await talk_in_threads(caller, answerer)
+
+
+async def test_a_relay_over_tcp_is_the_loops(server: Coturn) -> None:
+    over_tcp = server.server(server.tcp)
+    async with ends(relay(over_tcp)) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        assert not caller.peer.any_thread
+        caller.peer.poll()
+        await answerer.hears(caller, count=5)
 
 
 async def test_relay_descriptions_hold_nothing_but_the_relay(server: Coturn) -> None:

@@ -123,22 +123,33 @@ class VoiceEngine:
         self._playback.worker.wake()
         self._capture.worker.wake()
 
-    def start_call(self, send: Callable[[bytes, int], None], *, red_payload_type: int | None = None) -> None:
-        """Open both directions, each in its thread; every 20 ms `send(payload, timestamp)` on the loop.
+    def start_call(
+        self,
+        send: Callable[[bytes, int], None],
+        *,
+        red_payload_type: int | None = None,
+        any_thread: Callable[[], bool] | None = None,
+        poll: Callable[[], None] | None = None,
+    ) -> None:
+        """Open both directions, each in its thread; every 20 ms `send(payload, timestamp)`.
 
-        With `red_payload_type` (Opus' own, see `VoiceSender`) every payload is an audio/red one.
+        Args:
+            send: called on the loop, or while `any_thread()` is true in the capture thread.
+            red_payload_type: Opus' own (see `VoiceSender`); then every payload is an audio/red one.
+            any_thread: whether `send` may be called in the capture thread just now.
+            poll: called in the playback thread before each period; may call `receive` with what came.
         """
         if self._closed:
             return
         self.stop_call()
-        self._line = Line(Uplink(self._loop, send), self._codec, red_payload_type)
+        self._line = Line(Uplink(self._loop, send, any_thread), self._codec, red_payload_type, poll)
         self._playback.line = self._line
         self._capture.line = self._line
         self._playback.worker.wake()
         self._capture.worker.wake()
 
     def receive(self, packet: RtpAudio) -> None:
-        """Take a decrypted packet; dropped when there is no call."""
+        """Take a decrypted packet, on the loop or from `poll`; dropped when there is no call."""
         line = self._line
         if line is None:
             return
@@ -147,7 +158,7 @@ class VoiceEngine:
         line.receive(packet, now)
         if line.silent:
             line.silent = False
-            self._loop.call_soon(self._on_event, PathBack(silence_s))
+            self._emit(PathBack(silence_s))
 
     def stop_call(self) -> None:
         """Send nothing more from now on and close the microphone; tones play to their end."""

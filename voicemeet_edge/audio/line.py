@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 
 from voicemeet_edge.audio.codec import Codec, Encoder
 from voicemeet_edge.audio.uplink import Uplink
@@ -20,12 +21,20 @@ REPORT_LIMIT = 8  # loss reports; one comes a second, and the capture thread loo
 class Line:
     """One call's sound."""
 
-    def __init__(self, uplink: Uplink, codec: Codec, red_payload_type: int | None = None) -> None:
+    def __init__(
+        self,
+        uplink: Uplink,
+        codec: Codec,
+        red_payload_type: int | None = None,
+        poll: Callable[[], None] | None = None,
+    ) -> None:
         self.uplink = uplink
+        self.poll = poll
+        """Called by the playback thread before it needs sound."""
         self.loss_reports: deque[float] = deque(maxlen=REPORT_LIMIT)
         """Put in by the loop, taken out by the capture thread."""
         self.last_arrival = time.monotonic()
-        """Written by the loop; moved on by the playback thread after a stall of the machine."""
+        """Written by whoever receives; moved on by the playback thread after a stall of the machine."""
         self.silent = False
         """The loop said PathSilent."""
         self.silence_asked = False
@@ -34,7 +43,7 @@ class Line:
         self.heard = False
         """Written by the playback thread: FirstAudioPlayed was said."""
         self.playout = codec.playout()
-        """Pushed to by the loop, pulled by the playback thread; it is made for that."""
+        """Pushed to by whoever receives, pulled by the playback thread; it is made for that."""
         self._codec = codec
         self._encoder: Encoder | None = None
         self._red_payload_type = red_payload_type
@@ -42,7 +51,7 @@ class Line:
         self._timestamp = secrets.randbits(32)
 
     def receive(self, packet: RtpAudio, now: float) -> None:
-        """Hand a packet to the playout; on the loop."""
+        """Hand a packet to the playout; on the loop or in the playback thread."""
         self.received += 1
         self.last_arrival = now
         self.playout.push(packet, now)
@@ -52,7 +61,7 @@ class Line:
         self._timestamp = (self._timestamp + samples) & 0xFFFFFFFF
 
     def encode(self, pcm: bytes, samples: int) -> None:
-        """Encode one frame and hand it to the loop; in the capture thread."""
+        """Encode one frame and send it; in the capture thread."""
         if self._encoder is None:
             self._encoder = self._codec.encoder(self._red_payload_type)
         while self.loss_reports:

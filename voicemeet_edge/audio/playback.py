@@ -86,6 +86,8 @@ class PlaybackSide:
     def _step(self, stream: PlaybackStream | PacedSilence) -> None:
         now = time.monotonic()
         line = self.line
+        if line is not None and line.poll is not None:
+            line.poll()
         speech = line.playout.pull(now) if line is not None else None
         frame = self._mixer.mix(speech, self._tones.next_frame(), self.gain)
         self._reference.put(frame)

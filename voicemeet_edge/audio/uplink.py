@@ -1,4 +1,4 @@
-"""From the capture thread to the loop: a bounded handover of encoded frames.
+"""From the capture thread to the network: sent in that thread where the path allows it, else on the loop.
 
 One rule: when the loop stands still, new frames push out old ones; nothing piles up and nobody waits.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -18,13 +19,22 @@ IN_FLIGHT_LIMIT = 6  # frames (120 ms); older speech would only add delay when t
 
 
 class Uplink:
-    """Hand payloads of one call to `send` on the loop; made and stopped on it."""
+    """Hand payloads of one call to `send`; made and stopped on the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[bytes, int], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[bytes, int], None],
+        any_thread: Callable[[], bool] | None = None,
+    ) -> None:
+        """Prepare to send; on the loop, except while `any_thread()` says that any thread may."""
         self._loop = loop
         self._send = send
+        self._any_thread = any_thread
         self._frames: deque[tuple[bytes, int]] = deque(maxlen=IN_FLIGHT_LIMIT)
         self._stopped = loop.is_closed()
+        # Held while a frame leaves: once `stop` returns, not one more does.
+        self._leaving = threading.Lock()
         self.sent = 0
         self.dropped = 0
         # Closed with the last reference only: a thread may just be writing, and a number used again by
@@ -34,7 +44,14 @@ class Uplink:
             loop.add_reader(self._wake, self._drain)
 
     def put(self, payload: bytes, timestamp: int) -> None:
-        """Queue one frame; called by the capture thread."""
+        """Send or queue one frame; called by the capture thread."""
+        # Frames that still wait go first.
+        if not self._frames and self._any_thread is not None and self._any_thread():
+            with self._leaving:
+                if not self._stopped:
+                    self.sent += 1
+                    self._send(payload, timestamp)
+            return
         if self._stopped:
             return
         if len(self._frames) == IN_FLIGHT_LIMIT:
@@ -44,7 +61,8 @@ class Uplink:
 
     def stop(self) -> None:
         """Send nothing more; called on the loop."""
-        self._stopped = True
+        with self._leaving:
+            self._stopped = True
         self._frames.clear()
         if not self._loop.is_closed():
             self._loop.remove_reader(self._wake)

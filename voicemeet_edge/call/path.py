@@ -3,12 +3,17 @@
 One rule: the old connection is given up only when a new one carries voice, so a short outage heals by
 itself and a changed address by a new connection, whichever is first. While there is nothing to send a
 frame of silence goes out now and then: that is how each side knows the other still hears it.
+
+Voice itself goes through in the sound threads (`send`, `poll`), which wake for it anyway; all else here is
+the loop's, and what the threads notice is told there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -103,6 +108,9 @@ class MediaPath:
         self._sent_at = 0.0
         self._ticks = 0
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        # The sound thread sends voice and the loop silence; no packet may take another's sequence number.
+        self._sending = threading.Lock()
 
     # -- what the session does ---------------------------------------------------------------
 
@@ -133,34 +141,53 @@ class MediaPath:
     @property
     def red_payload_type(self) -> int | None:
         """What Opus is called inside RFC 2198 payloads on this path; None when they are not taken."""
-        current = self._current
-        return current.peer.red_payload_type if current is not None and current.peer is not None else None
+        peer = self._peer
+        return peer.red_payload_type if peer is not None else None
 
     def send(self, payload: bytes, *, red: bool = False) -> None:
         """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped while there is no connection.
 
         RTP timestamps are counted here: they must go on through a closed microphone and a new
-        connection, which the sound card's clock does not.
+        connection, which the sound card's clock does not. From another thread than the loop's only
+        while `any_thread`.
         """
+        with self._sending:
+            peer = self._peer
+            if peer is None:
+                return
+            now = time.monotonic()
+            gap = round((now - self._sent_at) / FRAME_S)
+            frames = 1 if gap < GAP_FRAMES else min(gap, MAX_GAP_FRAMES)
+            self._ticks = (self._ticks + frames * FRAME_TICKS) & 0xFFFFFFFF
+            self._sent_at = now
+            peer.send(payload, self._ticks, red=red)
+
+    def poll(self) -> None:
+        """Take in what has come; from the playback thread, right before it needs sound."""
+        peer = self._peer
+        if peer is not None:
+            peer.poll()
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send` may be called from any thread now: not over TCP and TLS."""
+        peer = self._peer
+        return peer is not None and peer.any_thread
+
+    @property
+    def _peer(self) -> Peer | None:
         current = self._current
-        if current is None or current.peer is None:
-            return
-        now = time.monotonic()
-        gap = round((now - self._sent_at) / FRAME_S)
-        frames = 1 if gap < GAP_FRAMES else min(gap, MAX_GAP_FRAMES)
-        self._ticks = (self._ticks + frames * FRAME_TICKS) & 0xFFFFFFFF
-        self._sent_at = now
-        current.peer.send(payload, self._ticks, red=red)
+        return current.peer if current is not None else None
 
     def stats(self) -> PeerStats | None:
         """Figures of the connection in use."""
-        current = self._current
-        return current.peer.stats() if current is not None and current.peer is not None else None
+        peer = self._peer
+        return peer.stats() if peer is not None else None
 
     def fingerprints(self) -> Fingerprints | None:
         """Both certificates' fingerprints, once DTLS has used them."""
-        current = self._current
-        return current.peer.fingerprints() if current is not None and current.peer is not None else None
+        peer = self._peer
+        return peer.fingerprints() if peer is not None else None
 
     async def watch(self) -> None:
         """Look after the path until cancelled."""
@@ -208,9 +235,14 @@ class MediaPath:
         if connection is self._current:
             self._heard_by = packet.arrival + SILENT_S
             if self._lost:
-                self._lost = False
-                self._on_event(PathUp())
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._found)
         self._on_rtp(packet)
+
+    def _found(self) -> None:
+        if self._lost and not self._closed:
+            self._lost = False
+            self._on_event(PathUp())
 
     def _happened(self, connection: _Connection, event: PeerEvent) -> None:
         if connection.peer is None:

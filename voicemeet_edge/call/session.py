@@ -193,6 +193,15 @@ class CallSession:
         """Send one RFC 2198 payload of 20 ms."""
         self._path.send(payload, red=True)
 
+    def poll(self) -> None:
+        """Take in what has come, in the calling thread: `on_rtp` is called in it."""
+        self._path.poll()
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send` and `send_red` may be called from any thread now."""
+        return self._path.any_thread
+
     def stats(self) -> PeerStats | None:
         """Figures of the connection in use."""
         return self._path.stats()

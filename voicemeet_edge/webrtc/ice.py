@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ from aioice.ice import _mdns as mdns_of_thread
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions, parse_ice_url
 from voicemeet_edge.webrtc.sdp import IceCandidate
-from voicemeet_edge.webrtc.turn import QuickTransaction, climb, limit_reads, retry_delays
+from voicemeet_edge.webrtc.turn import QuickTransaction, RelayTransport, climb, retry_delays
+from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +81,20 @@ class EdgeStunProtocol(StunProtocol):
 
     receiver: IceConnection
 
+    def is_media(self, data: bytes) -> bool:
+        """Say whether this is RTP or RTCP."""
+        return bool(data) and 128 <= data[0] < 192
+
+    def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
+        """Take RTP or RTCP, in whichever thread."""
+        self.receiver.media_received(data, self, (addr[0], addr[1]), arrival)
+
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         packet = cast(bytes, data)
         source = (addr[0], addr[1])
         first = packet[0] if packet else 255
-        if 128 <= first < 192:
-            self.receiver.media_received(packet, self, source)
+        if 128 <= first < 192:  # over a TURN server's TCP: UdpTransport tells it by itself
+            self.receiver.media_received(packet, self, source, time.monotonic())
         elif first < 4:
             super().datagram_received(packet, source)
         elif 20 <= first < 64:
@@ -131,8 +141,8 @@ class IceConnection(aioice.Connection):
         self.dropped = 0
         self.relay_error: MediaError | None = None
         """Why there is no relay candidate, when that was not fatal at once."""
-        self.on_media: Callable[[bytes], None] | None = None
-        """Set when SRTP is ready; called for each datagram of a checked source."""
+        self.on_media: Callable[[bytes, float], None] | None = None
+        """Set when SRTP is ready; called for each datagram of a checked source and its monotonic arrival."""
         self._checked: set[tuple[int, tuple[str, int]]] = set()
         self._published: list[IceCandidate] = []
         self._names: list[str] = []
@@ -189,17 +199,13 @@ class IceConnection(aioice.Connection):
         return candidates
 
     async def _bind_hosts(self) -> list[StunProtocol]:
-        loop = asyncio.get_running_loop()
         protocols: list[StunProtocol] = []
         for preference, address in enumerate(local_addresses(self.options)):
             try:
-                transport, protocol = await loop.create_datagram_endpoint(
-                    lambda: EdgeStunProtocol(self), local_addr=(address, 0)
-                )
+                transport, protocol = open_udp(EdgeStunProtocol(self), local=(address, 0))
             except OSError:
                 logger.debug("an address cannot be bound")  # it vanished, or is not usable yet
                 continue
-            limit_reads(transport)
             host, port = transport.get_extra_info("sockname")[:2]
             protocol.local_candidate = Candidate(
                 foundation=candidate_foundation("host", "udp", host),
@@ -338,12 +344,15 @@ class IceConnection(aioice.Connection):
 
     # Data
 
-    def media_received(self, data: bytes, protocol: StunProtocol, source: tuple[str, int]) -> None:
-        """Hand a (still encrypted) RTP or RTCP packet on at once, without a queue or a task."""
-        if self.on_media is None or (protocol.id, source) not in self._checked:
+    def media_received(
+        self, data: bytes, protocol: StunProtocol, source: tuple[str, int], arrival: float
+    ) -> None:
+        """Hand a (still encrypted) RTP or RTCP packet on at once, in this thread, without a queue."""
+        on_media = self.on_media
+        if on_media is None or (protocol.id, source) not in self._checked:
             self.dropped += 1
             return
-        self.on_media(data)
+        on_media(data, arrival)
 
     def dtls_received(self, data: bytes, protocol: StunProtocol, source: tuple[str, int]) -> None:
         """Queue a handshake datagram."""
@@ -364,6 +373,25 @@ class IceConnection(aioice.Connection):
             return False
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
+
+    def _chosen_udp(self) -> UdpTransport | None:
+        """The socket under the chosen pair; None over TCP and TLS."""
+        pair = self._nominated.get(1)
+        transport = pair.protocol.transport if pair is not None else None
+        if isinstance(transport, RelayTransport):
+            return transport.udp
+        return transport if isinstance(transport, UdpTransport) else None
+
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send_now` may now be called from any thread."""
+        return self._chosen_udp() is not None
+
+    def poll(self) -> None:
+        """Take in what came on the chosen pair; from the playback thread, over TCP and TLS without effect."""
+        udp = self._chosen_udp()
+        if udp is not None:
+            udp.poll()
 
     @property
     def chosen(self) -> tuple[str, str]:

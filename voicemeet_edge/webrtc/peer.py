@@ -311,8 +311,21 @@ class Peer:
             return None
         return remote.opus_type
 
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send` and `poll` reach a socket now; over TCP and TLS only the loop may send."""
+        return self._connection.any_thread
+
+    def poll(self) -> None:
+        """Take in what has come: `on_rtp` is called here. From any thread, but one at a time."""
+        if self._srtp is not None:
+            self._connection.poll()
+
     def send(self, payload: bytes, timestamp: int, *, red: bool = False) -> None:
-        """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped before connected and after the end."""
+        """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped before connected and after the end.
+
+        From one thread at a time; from another than the loop's only while `any_thread`.
+        """
         srtp, remote = self._srtp, self._remote
         if srtp is None or remote is None:
             return
@@ -330,8 +343,8 @@ class Peer:
         if self._connection.send_now(protected):
             self._sent = (packets + 1, on_wire + len(protected), octets + len(payload))
 
-    def _media(self, data: bytes) -> None:
-        """Take one encrypted datagram of a checked source."""
+    def _media(self, data: bytes, arrival: float) -> None:
+        """Take one encrypted datagram of a checked source; on the loop, or in the thread that polls."""
         srtp, remote = self._srtp, self._remote
         if srtp is None or remote is None:
             return
@@ -343,7 +356,6 @@ class Peer:
             else:
                 self._dropped += 1
             return
-        arrival = time.monotonic()
         plain = srtp.unprotect(data)
         header = rtp.parse_rtp(plain) if plain is not None else None
         if plain is None or header is None:
@@ -386,14 +398,15 @@ class Peer:
             octets=octets,
         )
         reception = None
-        if self._current is not None:
-            statistics = self._streams[self._current]
+        current = self._current
+        statistics = self._streams.get(current) if current is not None else None
+        if current is not None and statistics is not None:
             middle, since = 0, 0
             if self._sender_report is not None:
                 middle = self._sender_report[0]
                 since = int((time.monotonic() - self._sender_report[1]) * 65536) & 0xFFFFFFFF
             reception = seam.ReceptionReport(
-                ssrc=self._current,
+                ssrc=current,
                 fraction_lost=statistics.take_fraction(),
                 lost=statistics.lost,
                 highest=statistics.highest,

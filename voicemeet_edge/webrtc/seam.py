@@ -13,6 +13,7 @@ import contextlib
 import importlib.metadata
 import logging
 import struct
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -286,31 +287,38 @@ async def start_ice(transport: RTCIceTransport, ufrag: str, password: str, *, li
 
 
 class Srtp:
-    """Both directions of one call's encryption; whatever does not authenticate is None."""
+    """Both directions of one call's encryption; whatever does not authenticate is None. From any thread."""
 
     def __init__(self, dtls: EdgeDtls) -> None:
         self._outgoing: pylibsrtp.Session = dtls._tx_srtp
         self._incoming: pylibsrtp.Session = dtls._rx_srtp
+        # libsrtp's sessions are for one thread, and pylibsrtp lets the others run meanwhile.
+        self._sending = threading.Lock()
+        self._receiving = threading.Lock()
 
     def protect(self, packet: bytes) -> bytes:
         """Encrypt an RTP packet."""
-        return self._outgoing.protect(packet)
+        with self._sending:
+            return self._outgoing.protect(packet)
 
     def protect_rtcp(self, packet: bytes) -> bytes:
         """Encrypt a compound RTCP packet."""
-        return self._outgoing.protect_rtcp(packet)
+        with self._sending:
+            return self._outgoing.protect_rtcp(packet)
 
     def unprotect(self, packet: bytes) -> bytes | None:
         """Decrypt an RTP packet."""
         try:
-            return self._incoming.unprotect(packet)
+            with self._receiving:
+                return self._incoming.unprotect(packet)
         except (pylibsrtp.Error, ValueError):
             return None
 
     def unprotect_rtcp(self, packet: bytes) -> bytes | None:
         """Decrypt a compound RTCP packet."""
         try:
-            return self._incoming.unprotect_rtcp(packet)
+            with self._receiving:
+                return self._incoming.unprotect_rtcp(packet)
         except (pylibsrtp.Error, ValueError):
             return None
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from aioice import stun, turn
 
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.webrtc.options import IceServer, IceTransport, IceUrl, TurnMemory, parse_ice_url
+from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ CHANNEL_REFRESH_S = 240  # seconds; the channel's permission lives 300 (RFC 8656
 MAX_URLS = 8  # no provider lists more than six
 MAX_PENDING_SENDS = 32  # datagrams waiting for a channel to be bound: half a second of voice
 MAX_STREAM_BUFFER = 65536  # bytes queued on a TCP or TLS path before voice is dropped instead
-DATAGRAM_BYTES = 2048  # more than any packet of ours; asyncio would allocate 256 kB for each read
+CHANNEL_HEADER = struct.Struct("!HH")  # number and length (RFC 8656 §12.4)
+CHANNEL_HEADER_BYTES = CHANNEL_HEADER.size
 
 # RFC 8489 §6.2.1 begins at 500 ms and doubles: over one loss a caller has waited long. Voice paths have
 # round trips under 100 ms, requests are 100 bytes, and RFC 8445 §14.3 lets ICE go down to 50 ms.
@@ -148,10 +152,29 @@ class _QuickTurn(turn.TurnClientMixin):
                 self.transport.abort()
 
 
+class RelayUser(Protocol):
+    """What an allocation over UDP serves, beside being an asyncio.DatagramProtocol."""
+
+    def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
+        """Take voice of a peer; see `webrtc/udp.py`."""
+
+
 class QuickTurnUdp(_QuickTurn, turn.TurnClientUdpProtocol):
     """TURN over UDP."""
 
     delays = tuple(retry_delays(RETRY_TOTAL_S))
+
+    def is_media(self, data: bytes) -> bool:
+        """Say whether this is voice on a channel (RFC 8656 §12.4)."""
+        return len(data) > CHANNEL_HEADER_BYTES and 0x40 <= data[0] < 0x50 and 128 <= data[4] < 192
+
+    def media_received(self, data: bytes, _server: tuple[Any, ...], arrival: float) -> None:
+        """Take voice out of its channel, in whichever thread."""
+        channel, length = CHANNEL_HEADER.unpack_from(data)
+        peer = self.channel_to_peer.get(channel)
+        user = cast(RelayUser | None, self.receiver)
+        if peer is not None and user is not None:
+            user.media_received(data[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + length], peer, arrival)
 
 
 class QuickTurnStream(_QuickTurn, turn.TurnClientTcpProtocol):
@@ -171,13 +194,29 @@ class RelayTransport(turn.TurnTransport):
     def __init__(self, client: QuickTurnUdp | QuickTurnStream) -> None:
         super().__init__(client)
         self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._refresh_task: asyncio.Task[None] | None = None
         self._ended = False
 
+    @property
+    def udp(self) -> UdpTransport | None:
+        """The socket to the TURN server; None over TCP and TLS."""
+        inner = self._client.transport
+        return inner if isinstance(inner, UdpTransport) else None
+
     def sendto(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Send on the bound channel; bind or refresh it first when there is none or it is due."""
+        """Send on the bound channel; bind or refresh it first when there is none or it is due.
+
+        From any thread when there is a `udp` socket, else on the loop.
+        """
         client = self._client
         channel = client.peer_to_channel.get(addr)
+        due = channel is None or time.time() > client.channel_refresh_at[channel]
+        if (due or self.udp is None) and threading.get_ident() != self._loop_thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.sendto, data, addr)
+            return
         if channel is None or time.time() > client.channel_refresh_at[channel]:
             if len(client.peer_connect_waiters.get(addr, ())) >= MAX_PENDING_SENDS:
                 return
@@ -189,7 +228,7 @@ class RelayTransport(turn.TurnTransport):
                 super().sendto(data, addr)
                 return
         if not self._ended and not client.transport.is_closing():
-            client._send(struct.pack("!HH", channel, len(data)) + data)
+            client._send(CHANNEL_HEADER.pack(channel, len(data)) + data)
 
     def _refresh(self, channel: int, addr: tuple[str, int]) -> None:
         self._refresh_task = asyncio.create_task(self._rebind(channel, addr))
@@ -297,10 +336,8 @@ async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_f
     client: QuickTurnUdp | QuickTurnStream
     inner: asyncio.BaseTransport
     if rung.url.transport is IceTransport.UDP:
-        inner, client = await loop.create_datagram_endpoint(
-            lambda: QuickTurnUdp(*arguments), remote_addr=address
-        )
-        limit_reads(inner)
+        found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM)
+        inner, client = open_udp(QuickTurnUdp(*arguments), remote=found[0][4])
     else:
         context: ssl.SSLContext | None = None
         if rung.url.transport is IceTransport.TLS:
@@ -320,9 +357,3 @@ async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_f
             inner.abort()  # also when cancelled by the rung's time: else the socket stays
         raise
     return protocol
-
-
-def limit_reads(transport: asyncio.BaseTransport) -> None:
-    """Let asyncio read datagrams into a small buffer; what is longer is cut, and then fails to verify."""
-    if hasattr(transport, "max_size"):
-        transport.max_size = DATAGRAM_BYTES

@@ -1,0 +1,228 @@
+"""One socket between the loop and the thread that polls: nothing lost, nothing in the wrong thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicemeet_edge.webrtc import udp
+from voicemeet_edge.webrtc.turn import QuickTurnUdp
+from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
+
+WAIT_S = 20.0
+MEDIA = b"\x80\x6fvoice"
+OTHER = b"\x00\x01stun"
+
+
+class User:
+    """Takes note of what came, when and in which thread."""
+
+    def __init__(self) -> None:
+        self.media: list[tuple[bytes, float, int]] = []
+        self.others: list[tuple[bytes, int]] = []
+        self.errors: list[tuple[Exception, int]] = []
+        self.lost = 0
+        self.made = 0
+
+    def is_media(self, data: bytes) -> bool:
+        return data[:1] == b"\x80"
+
+    def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
+        self.media.append((data, arrival, threading.get_ident()))
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.others.append((data, threading.get_ident()))
+
+    def connection_made(self, transport: Any) -> None:
+        self.made += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost += 1
+
+    def error_received(self, exc: Exception) -> None:
+        self.errors.append((exc, threading.get_ident()))
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[UdpTransport, User, UdpTransport]]:
+    """A socket that is looked at, its user, and one connected to it that sends."""
+    transport, user = open_udp(User(), local=("127.0.0.1", 0))
+    sender, _ = open_udp(User(), remote=transport.get_extra_info("sockname"))
+    try:
+        yield transport, user, sender
+    finally:
+        transport.close()
+        sender.close()
+
+
+@contextmanager
+def polled(transport: UdpTransport) -> Iterator[threading.Thread]:
+    """Poll from a thread, as the loudspeaker's does, until left."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(0.002):
+            transport.poll()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(WAIT_S)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread
+            await asyncio.sleep(0.005)
+
+
+async def test_the_loop_reads_when_nobody_polls() -> None:
+    async with pair() as (_, user, sender):
+        for data in (MEDIA, OTHER, MEDIA):
+            sender.sendto(data)
+        await until(lambda: len(user.media) == 2 and len(user.others) == 1)
+        assert user.made == 1
+        assert {thread for *_, thread in [*user.media, *user.others]} == {threading.get_ident()}
+
+
+async def test_media_stays_in_the_thread_that_polls_and_the_rest_goes_to_the_loop() -> None:
+    async with pair() as (transport, user, sender):
+        with polled(transport) as thread:
+            await until(lambda: transport._lent)
+            for _ in range(20):
+                sender.sendto(MEDIA)
+                sender.sendto(OTHER)
+            await until(lambda: len(user.media) == 20 and len(user.others) == 20)
+            assert {ident for *_, ident in user.media} == {thread.ident}
+            assert {ident for _, ident in user.others} == {threading.get_ident()}
+
+
+async def test_the_loop_takes_over_when_the_polls_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "IDLE_S", 0.02)
+    async with pair() as (transport, user, sender):
+        for round_ in range(1, 4):
+            with polled(transport):
+                await until(lambda: transport._lent)
+            sender.sendto(MEDIA)
+            await until(lambda: len(user.media) == round_)  # noqa: B023 - awaited within the round
+            assert user.media[-1][2] == threading.get_ident()
+            assert not transport._lent
+
+
+async def test_the_arrival_is_the_kernels() -> None:
+    async with pair() as (_, user, sender):
+        before = time.monotonic()
+        sender.sendto(MEDIA)
+        after = time.monotonic()
+        threading.Event().wait(0.05)  # the loop stands still, as a busy one does
+        woken = time.monotonic()
+        await until(lambda: bool(user.media))
+        arrival = user.media[0][1]
+        # Two clocks are compared, so a millisecond may be missing; without the stamp it would be `woken`.
+        assert before - 0.001 <= arrival <= after + 0.001
+        assert arrival < woken
+
+
+def test_a_clock_that_was_set_makes_no_arrival_from_another_time() -> None:
+    def stamp(age_s: float) -> list[tuple[int, int, bytes]]:
+        nanoseconds = time.time_ns() - int(age_s * 1e9)
+        packed = udp._TIMESPEC.pack(*divmod(nanoseconds, 10**9))
+        return [(socket.SOL_SOCKET, udp._SO_TIMESTAMPNS, packed)]
+
+    assert udp._age(stamp(3600.0)) == 0.0
+    assert udp._age(stamp(-3600.0)) == 0.0
+    assert udp._age(stamp(0.1)) >= 0.1
+    assert udp._age([]) == udp._age([(0, 0, b"")]) == 0.0
+
+
+async def test_close_while_a_thread_polls_and_another_sends() -> None:
+    for _ in range(20):
+        async with pair() as (transport, user, sender):
+            stop = threading.Event()
+
+            def send(sender: UdpTransport = sender, stop: threading.Event = stop) -> None:
+                while not stop.is_set():
+                    sender.sendto(MEDIA)
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            with polled(transport):
+                await until(lambda user=user: bool(user.media))  # type: ignore[misc]
+                transport.close()
+                sender.close()
+                count = len(user.media)
+                transport.close()
+                await asyncio.sleep(0.01)
+            stop.set()
+            sending.join(WAIT_S)
+            assert user.lost == 1
+            assert len(user.media) <= count + 1
+            transport.poll()
+            transport.sendto(MEDIA, ("127.0.0.1", 9))
+            assert transport.is_closing()
+
+
+async def test_a_refused_connection_is_told_on_the_loop() -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as gone:
+        gone.bind(("127.0.0.1", 0))
+        address = gone.getsockname()
+    transport, user = open_udp(User(), remote=address)
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not user.errors:
+                transport.sendto(MEDIA)
+                await asyncio.sleep(0.01)
+        error, thread = user.errors[0]
+        assert isinstance(error, ConnectionRefusedError)
+        assert thread == threading.get_ident()
+    finally:
+        transport.close()
+
+
+async def test_a_full_socket_drops_and_counts() -> None:
+    async with pair() as (_, _, sender):
+
+        class Full:
+            def send(self, data: bytes) -> int:
+                raise BlockingIOError
+
+        whole, sender._socket = sender._socket, Full()  # type: ignore[assignment]
+        sender.sendto(MEDIA)
+        sender._socket = whole
+        assert sender.dropped == 1
+
+
+async def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(OSError, match="assign"):
+        open_udp(User(), local=("192.0.2.1", 0))
+
+
+@given(data=st.binary(max_size=40) | st.binary(max_size=40).map(lambda tail: b"\x40\x01" + tail))
+def test_a_channel_with_any_bytes_gives_media_or_nothing(data: bytes) -> None:
+    heard: list[bytes] = []
+
+    class Receiver(User):
+        def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
+            heard.append(data)
+
+    client = QuickTurnUdp(("192.0.2.1", 3478), "", "", 600, 240)
+    client.receiver = Receiver()  # type: ignore[assignment]
+    client.channel_to_peer[0x4001] = ("192.0.2.2", 5000)
+    if client.is_media(data):
+        client.media_received(data, ("192.0.2.1", 3478), 0.0)
+    for found in heard:
+        assert found == data[4 : 4 + int.from_bytes(data[2:4], "big")]
+        assert data[:2] == b"\x40\x01"

@@ -1,0 +1,241 @@
+"""A UDP socket that two kinds of threads may use: the loop, and during a call the sound threads.
+
+asyncio's own transport wakes the loop for every packet in and every packet out, and each wake costs more
+than what is then done with 20 ms of sound. So a datagram may be sent from any thread, and `poll`, called by
+the playback thread right before it needs sound, takes in what has come; meanwhile the loop does not look.
+
+One rule: only media is handled in the thread that polls. Whatever else comes (STUN, DTLS) goes to the loop,
+and so does everything as soon as nobody polls any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+import threading
+import time
+from typing import Any, Protocol, TypeVar
+
+from typing_extensions import override
+
+DATAGRAM_BYTES = 2048  # more than any packet of ours; what is longer is cut, and then fails to verify
+BATCH = 64  # datagrams taken in one go: 1.3 s of voice; a flood must not keep the loop or a sound thread
+IDLE_S = 0.5  # s between two looks whether somebody still polls; a sound card may hang in its driver
+MAX_AGE_S = 0.5  # s; an older time stamp is a clock that was set, or a machine that stood still
+
+# Linux' SO_TIMESTAMPNS (asm-generic/socket.h), which Python does not name: when the kernel had the packet.
+# Polled every 10 ms it would else look as if all came at once, and each up to 10 ms late.
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds; CLOCK_REALTIME
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+
+
+class DatagramUser(Protocol):
+    """What this transport serves: an asyncio.DatagramProtocol that knows media when it sees it."""
+
+    def is_media(self, data: bytes) -> bool:
+        """Say whether this goes to `media_received`; any bytes may come."""
+
+    def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
+        """Take a packet of voice, in whichever thread; `arrival` is monotonic."""
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Take anything else, on the loop."""
+
+    def connection_made(self, transport: Any) -> None:
+        """The socket is open."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+
+    def error_received(self, exc: Exception) -> None:
+        """A send or a read failed, such as for an unreachable network."""
+
+
+UserT = TypeVar("UserT", bound=DatagramUser)
+
+
+class UdpTransport(asyncio.DatagramTransport):
+    """One UDP socket; `sendto` from any thread, `poll` from one, all else on the loop."""
+
+    def __init__(self, own: socket.socket, user: DatagramUser) -> None:
+        super().__init__()
+        self.dropped = 0
+        """Datagrams the kernel had no room for: late voice is worth nothing, so none waits."""
+        self._socket = own
+        self._user = user
+        self._loop = asyncio.get_running_loop()
+        self._names = {"socket": own, "sockname": own.getsockname(), "peername": _peername(own)}
+        self._connected = self._names["peername"] is not None
+        # A number closed here may at once belong to another file: nobody may be using it at that moment.
+        self._lock = threading.Lock()
+        self._closed = False
+        self._lent = False  # the loop does not look, somebody polls
+        self._asked = False
+        self._polls = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._loop.add_reader(own, self._readable)
+        user.connection_made(self)
+
+    # From any thread
+
+    @override
+    def sendto(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:  # type: ignore[override]
+        """Send now or not at all."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                if self._connected or addr is None:
+                    self._socket.send(data)
+                else:
+                    self._socket.sendto(data, addr)
+                return
+            except BlockingIOError:
+                self.dropped += 1
+                return
+            except OSError as error:
+                failed = error
+        self._tell(self._user.error_received, failed)
+
+    # From the thread that polls
+
+    def poll(self) -> None:
+        """Take in what has come: media here and now, all else on the loop. Never blocks, never raises."""
+        self._polls += 1
+        if not self._lent and not self._asked:
+            self._asked = True
+            self._tell(self._lend)
+        for _ in range(BATCH):
+            found = self._receive()
+            if found is None:
+                return
+            data, addr, arrival = found
+            if self._user.is_media(data):
+                self._user.media_received(data, addr, arrival)
+            else:
+                self._tell(self._user.datagram_received, data, addr)
+
+    def _tell(self, function: Any, *arguments: object) -> None:
+        # RuntimeError: the loop is closed, and nobody is left to be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # On the loop
+
+    def _lend(self) -> None:
+        self._asked = False
+        if self._closed or self._lent:
+            return
+        self._lent = True
+        self._loop.remove_reader(self._socket)
+        self._look(self._polls - 1)
+
+    def _look(self, seen: int) -> None:
+        """Keep the socket lent as long as it is polled."""
+        if self._polls == seen:
+            self._lent = False
+            self._watch = None
+            self._loop.add_reader(self._socket, self._readable)
+        else:
+            self._watch = self._loop.call_later(IDLE_S, self._look, self._polls)
+
+    def _readable(self) -> None:
+        for _ in range(BATCH):
+            found = self._receive()
+            if found is None:
+                return
+            data, addr, arrival = found
+            if self._user.is_media(data):
+                self._user.media_received(data, addr, arrival)
+            else:
+                self._user.datagram_received(data, addr)
+
+    def _receive(self) -> tuple[bytes, tuple[Any, ...], float] | None:
+        """Return one datagram, whence, and when the kernel had it (monotonic); None when there is none."""
+        with self._lock:
+            if self._closed:
+                return None
+            try:
+                data, ancillary, _, addr = self._socket.recvmsg(DATAGRAM_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                # Such as "connection refused" from an ICMP answer to what was sent before.
+                failed = error
+            else:
+                return data, addr, time.monotonic() - _age(ancillary)
+        self._tell(self._user.error_received, failed)
+        return None
+
+    @override
+    def close(self) -> None:
+        """Close at once; `connection_lost` follows on the loop. Idempotent."""
+        if self._closed:
+            return
+        if not self._lent:
+            self._loop.remove_reader(self._socket)
+        if self._watch is not None:
+            self._watch.cancel()
+        with self._lock:
+            self._closed = True
+            self._socket.close()
+        self._loop.call_soon(self._user.connection_lost, None)
+
+    @override
+    def abort(self) -> None:
+        """Close at once: nothing waits here anyway."""
+        self.close()
+
+    @override
+    def is_closing(self) -> bool:
+        return self._closed
+
+    @override
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._names.get(name, default)
+
+
+def _peername(own: socket.socket) -> Any:
+    try:
+        return own.getpeername()
+    except OSError:
+        return None
+
+
+def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """Return how many seconds ago the kernel received it, as its time stamp says."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            age = time.time() - seconds - nanoseconds * 1e-9
+            return age if 0.0 <= age <= MAX_AGE_S else 0.0
+    return 0.0
+
+
+def open_udp(
+    user: UserT, *, local: tuple[str, int] | None = None, remote: tuple[Any, ...] | None = None
+) -> tuple[UdpTransport, UserT]:
+    """Open a socket bound to `local` or connected to `remote`, both with an address and no name.
+
+    Raises:
+        OSError: the address is not ours, or not reachable.
+    """
+    address = remote or local or ("0.0.0.0", 0)
+    version = ipaddress.ip_address(address[0].partition("%")[0]).version
+    own = socket.socket(
+        socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+    )
+    try:
+        own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        if local is not None:
+            own.bind(local)
+        if remote is not None:
+            own.connect(remote)
+        return UdpTransport(own, user), user
+    except BaseException:
+        own.close()
+        raise
