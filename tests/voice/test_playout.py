@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +184,7 @@ def test_sequence_and_timestamp_wrap_unheard() -> None:
     listener = play(steady(300, first=65_500), 6.0)
     wrapped = play(
         [
-            (at, replace(p, timestamp=(p.timestamp - 65_600 * 960 + 2**32) & 0xFFFFFFFF))
+            (at, p._replace(timestamp=(p.timestamp - 65_600 * 960 + 2**32) & 0xFFFFFFFF))
             for at, p in steady(300)
         ],
         6.0,
@@ -209,8 +209,8 @@ def test_long_loss_fades_to_comfort_noise() -> None:
 
 
 def test_a_sender_that_starts_afresh_is_heard_at_once() -> None:
-    second = [(at + 2.0, replace(p, ssrc=9, timestamp=p.timestamp + 0x5A5A5A5A)) for at, p in steady(100)]
-    listener = play([*steady(100), *[(at, replace(p, arrival=at)) for at, p in second]], 4.0)
+    second = [(at + 2.0, p._replace(ssrc=9, timestamp=p.timestamp + 0x5A5A5A5A)) for at, p in steady(100)]
+    listener = play([*steady(100), *[(at, p._replace(arrival=at)) for at, p in second]], 4.0)
     stats = listener.playout.stats
     assert stats.decoded >= 197
     assert stats.concealed_samples <= 3 * 960
@@ -218,7 +218,7 @@ def test_a_sender_that_starts_afresh_is_heard_at_once() -> None:
 
 def test_a_timestamp_jump_is_believed_when_it_stays() -> None:
     jumped = [
-        (n * 0.02, replace(packet(n, at=n * 0.02), timestamp=(n * 960 + 0x70000000) & 0xFFFFFFFF))
+        (n * 0.02, packet(n, at=n * 0.02)._replace(timestamp=(n * 960 + 0x70000000) & 0xFFFFFFFF))
         for n in range(100, 200)
     ]
     listener = play([*steady(100), *jumped], 4.0)
@@ -227,7 +227,7 @@ def test_a_timestamp_jump_is_believed_when_it_stays() -> None:
 
 
 def test_one_stray_timestamp_is_ignored() -> None:
-    stray = (1.0, replace(packet(0, at=1.0), sequence=50_000, timestamp=0x70000000))
+    stray = (1.0, packet(0, at=1.0)._replace(sequence=50_000, timestamp=0x70000000))
     listener = play([*steady(150), stray], 3.0)
     assert listener.playout.stats.resyncs == 0
     assert listener.playout.stats.concealed_samples == 0
@@ -247,8 +247,8 @@ def test_other_frame_lengths_play(toc: int, samples: int) -> None:
 def test_pauses_of_a_sender_with_dtx_are_no_loss() -> None:
     silence = b"\x48"  # SILK wideband 20 ms without content: nothing until the next packet
     arrivals = steady(50)
-    arrivals += [(n * 0.02, replace(packet(n, at=n * 0.02), payload=silence)) for n in range(50, 150, 20)]
-    arrivals = [(at, replace(p, sequence=index)) for index, (at, p) in enumerate(arrivals)]
+    arrivals += [(n * 0.02, packet(n, at=n * 0.02)._replace(payload=silence)) for n in range(50, 150, 20)]
+    arrivals = [(at, p._replace(sequence=index)) for index, (at, p) in enumerate(arrivals)]
     stats = play(arrivals, 3.0).playout.stats
     assert stats.concealed_samples == 0
     assert stats.quiet_samples > 48_000
@@ -256,7 +256,7 @@ def test_pauses_of_a_sender_with_dtx_are_no_loss() -> None:
 
 def test_garbage_is_counted_and_concealed() -> None:
     arrivals = [
-        (at, replace(p, payload=b"\x03") if n % 10 == 5 else p) for n, (at, p) in enumerate(steady(200))
+        (at, p._replace(payload=b"\x03") if n % 10 == 5 else p) for n, (at, p) in enumerate(steady(200))
     ]
     stats = play(arrivals, 4.0).playout.stats
     assert stats.broken == 20
@@ -339,7 +339,7 @@ def test_any_arrival_pattern(script: list[tuple[str, int]], red: bool) -> None:
         elif what == "next":
             for _ in range(amount):
                 received = packet(n, payloads, at=listener.now, red=red)
-                received = replace(received, ssrc=ssrc, timestamp=(received.timestamp + base) & 0xFFFFFFFF)
+                received = received._replace(ssrc=ssrc, timestamp=(received.timestamp + base) & 0xFFFFFFFF)
                 listener.playout.push(received, listener.now)
                 n += 1
         elif what == "skip":
@@ -365,7 +365,7 @@ def test_any_arrival_pattern(script: list[tuple[str, int]], red: bool) -> None:
     start = listener.now
     for k in range(250):
         listener.listen(start + k * 0.02)
-        received = replace(packet(k, PLAIN, at=listener.now), ssrc=1000)
+        received = packet(k, PLAIN, at=listener.now)._replace(ssrc=1000)
         listener.playout.push(received, listener.now)
     assert_bounded(listener)
     assert listener.offset_ms() <= 60

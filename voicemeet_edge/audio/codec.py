@@ -53,7 +53,9 @@ class FixedRateSender:
 class PlayoutBuffer(Protocol):
     """Turns received packets into a steady stream of periods."""
 
-    stats: PlayoutStats
+    @property
+    def stats(self) -> PlayoutStats:
+        """What was decided so far; from any thread."""
 
     def push(self, packet: RtpAudio, now: float) -> None:
         """Take a packet; from the loop."""

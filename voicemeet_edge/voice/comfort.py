@@ -13,7 +13,9 @@ import numpy.typing as npt
 Samples = npt.NDArray[np.int16]
 
 CAP_RMS = 100.0  # of 32768, -50 dBFS; noise above this is no comfort
-RISE = 1.01  # per frame, 20 ms; the floor doubles in 1.4 s when the room got louder
+LEARN_EVERY = 4  # frames, 80 ms; pauses between words are longer, and a look costs half as much as decoding
+RISE = 1.04  # per look; the floor doubles in 1.4 s when the room got louder
+RISE_STEP = 0.04  # of 32768, per look; it rises from silence too
 POOL_SAMPLES = 9_600  # 200 ms of noise made once; its repetition cannot be heard
 
 
@@ -27,12 +29,17 @@ class ComfortNoise:
         self._pool = (soft / np.std(soft)).astype(np.float32)
         self._floor = CAP_RMS
         self._position = 0
+        self._until_look = 0  # frames
 
     def learn(self, frame: Samples) -> None:
-        """Take a decoded frame into the floor: down at once, up slowly."""
+        """Take one decoded frame of LEARN_EVERY into the floor: down at once, up slowly."""
+        if self._until_look:
+            self._until_look -= 1
+            return
+        self._until_look = LEARN_EVERY - 1
         coarse = frame[::8].astype(np.float32)
         level = sqrt(float(np.dot(coarse, coarse)) / max(len(coarse), 1))
-        self._floor = min(level, self._floor * RISE + 0.01, CAP_RMS)
+        self._floor = min(level, self._floor * RISE + RISE_STEP, CAP_RMS)
 
     def make(self, count: int) -> Samples:
         """Return `count` samples of noise at the floor's level."""

@@ -2,15 +2,14 @@
 
 Delay is counted in samples of the sound card's own clock, so that network jitter and the drift between
 the two sound cards are one and the same thing. The one rule: all memory here is bounded by a constant.
+
+Plain integers, lists and dicts: this runs once for each packet, after whatever ran in between has emptied
+the caches, and then one array operation costs as much as a page of this.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple
 
 MS = 48  # samples
 FRAME = 20 * MS
@@ -24,13 +23,11 @@ LATEST = 400 * MS  # no frame is waited for longer than this beyond the earliest
 SHAPE_FRAMES = 50  # frames, 1 s: until then a rebased estimate keeps the spread it had
 UPDATE_FRAMES = 5  # frames between two searches of the best target
 MAX_FRAMES = 64  # frames kept, 1.28 s of 20 ms: three times what LATEST can need
-MAX_SEEN = 256  # frames remembered as measured, 5 s
+SLOT = 120  # samples, 2.5 ms: no Opus frame is shorter (RFC 6716 §2), so each has a slot of its own
+MAX_SEEN = 2_048  # slots in which a frame is remembered as measured, 5 s
 
-_PLACES = np.arange(WINDOW_FRAMES - 1, -1, -1, dtype=np.float64)
 
-
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One Opus packet in the store; `timestamp` is unwrapped and never wraps again."""
 
     timestamp: int
@@ -61,6 +58,10 @@ class FrameStore:
         self._frames[frame.timestamp] = frame
         return True
 
+    def take(self, timestamp: int) -> Frame | None:
+        """Return the frame that starts at this moment and keep it no longer."""
+        return self._frames.pop(timestamp, None)
+
     def covering(self, timestamp: int) -> Frame | None:
         """Return the frame that holds this moment."""
         exact = self._frames.get(timestamp)
@@ -78,6 +79,8 @@ class FrameStore:
 
     def forget_before(self, timestamp: int) -> int:
         """Drop the frames that end at or before this moment; returns how many."""
+        if not self._frames:
+            return 0
         stale = [start for start, frame in self._frames.items() if start + frame.samples <= timestamp]
         for start in stale:
             del self._frames[start]
@@ -98,69 +101,81 @@ class DelayEstimator:
     """
 
     def __init__(self) -> None:
-        self._window: npt.NDArray[np.int64] = np.zeros(WINDOW_FRAMES, dtype=np.int64)
+        self.target: int | None = None
+        """Wanted playout offset in samples, None before the first frame."""
+        self.base: int | None = None
+        """Least lateness in the window."""
+        self._window = [0] * WINDOW_FRAMES
+        # The same values and how often each is in the window. Card time goes in periods and timestamps in
+        # frames, so there are few different ones.
+        self._often: dict[int, int] = {}
         self._count = 0
         self._next = 0
-        self._base: int | None = None  # the least of the window; a search for each frame would cost more
         self._since_update = 0
         self._spread = 0
         self._flush = False
-        self._seen: OrderedDict[int, None] = OrderedDict()
-        self._target: int | None = None
-
-    @property
-    def target(self) -> int | None:
-        """Wanted playout offset in samples, None before the first frame."""
-        return self._target
-
-    @property
-    def base(self) -> int | None:
-        """Least lateness in the window."""
-        return self._base
-
-    def _values(self) -> npt.NDArray[np.int64]:
-        return self._window[: self._count]
+        self._seen: list[int | None] = [None] * MAX_SEEN
 
     def _remember(self, lateness: int) -> None:
         """Put a lateness into the window in place of the oldest, and keep the least of it known."""
-        oldest = int(self._window[self._next]) if self._count == WINDOW_FRAMES else None
+        oldest = self._window[self._next]
         self._window[self._next] = lateness
         self._next = (self._next + 1) % WINDOW_FRAMES
-        self._count = min(self._count + 1, WINDOW_FRAMES)
-        if self._base is None or lateness <= self._base:
-            self._base = lateness
-        elif oldest == self._base:
-            self._base = int(self._values().min())
+        if self._count < WINDOW_FRAMES:
+            self._count += 1
+        elif oldest == lateness:
+            return
+        else:
+            self._forget(oldest)
+        self._often[lateness] = self._often.get(lateness, 0) + 1
+        if self.base is None or lateness < self.base:
+            self.base = lateness
+        elif self.base not in self._often:
+            self.base = min(self._often)
 
-    def _is_shorter_path(self, ordered: npt.NDArray[np.int64]) -> bool:
-        """Say whether all recent frames came earlier than most older ones; `ordered` is the sorted window."""
+    def _forget(self, lateness: int) -> None:
+        left = self._often[lateness] - 1
+        if left:
+            self._often[lateness] = left
+        else:
+            del self._often[lateness]
+
+    def _no_later_than(self, lateness: int) -> int:
+        """Count the frames of the window that were this late or earlier."""
+        return sum(count for late, count in self._often.items() if late <= lateness)
+
+    def _is_shorter_path(self) -> bool:
+        """Say whether all recent frames came earlier than most older ones."""
         older = self._count - SHIFT_FRAMES
-        if older < SHAPE_FRAMES:
+        if older < SHAPE_FRAMES or len(self._often) == 1:
             return False
-        newest = int(self._window[self._next - 1])
-        earlier = older * SHIFT_PERCENT // 100  # of the older ones, as many as may be overtaken
-        if newest >= ordered[earlier + SHIFT_FRAMES]:
-            return False  # already this one is no earlier: nearly always the case, and cheap to see
-        latest = int(self._recent().max())
-        return int(np.searchsorted(ordered, latest, side="right")) - SHIFT_FRAMES <= earlier
+        # Of the older ones, this many may be overtaken.
+        most = older * SHIFT_PERCENT // 100 + SHIFT_FRAMES
+        if self._no_later_than(self._window[self._next - 1]) > most:
+            return False  # already the newest is no earlier: nearly always the case, and cheap to see
+        return self._no_later_than(max(self._recent())) <= most
 
-    def _recent(self) -> npt.NDArray[np.int64]:
-        return self._window[np.arange(self._next - SHIFT_FRAMES, self._next) % WINDOW_FRAMES]
+    def _recent(self) -> list[int]:
+        """Return the last SHIFT_FRAMES, oldest first."""
+        first = self._next - SHIFT_FRAMES
+        return [self._window[place] for place in range(first, self._next)]
 
     def _forget_longer_path(self) -> None:
         """Drop what was learnt on a path that is no more."""
         kept = self._recent()
         self._window[:SHIFT_FRAMES] = kept
         self._count = self._next = SHIFT_FRAMES
-        self._base = int(kept.min())
+        self._often.clear()
+        for lateness in kept:
+            self._often[lateness] = self._often.get(lateness, 0) + 1
+        self.base = min(kept)
 
     def measure(self, timestamp: int, lateness: int) -> bool:
         """Note that the frame at `timestamp` could be decoded now; only its first time counts."""
-        if timestamp in self._seen:
+        slot = timestamp // SLOT % MAX_SEEN
+        if self._seen[slot] == timestamp:
             return False
-        self._seen[timestamp] = None
-        if len(self._seen) > MAX_SEEN:
-            self._seen.popitem(last=False)
+        self._seen[slot] = timestamp
         if self._is_flush(lateness):
             return False
         self._remember(lateness)
@@ -168,52 +183,57 @@ class DelayEstimator:
         # While little is known every frame says much; later a look every 100 ms is enough.
         if self._since_update >= UPDATE_FRAMES or self._count < SHAPE_FRAMES:
             self._since_update = 0
-            self._target = self._choose()
-        elif self._target is not None and lateness > self._target:
+            self.target = self._choose()
+        elif self.target is not None and lateness > self.target:
             self._since_update = UPDATE_FRAMES
         return True
 
     def _is_flush(self, lateness: int) -> bool:
         """Tell frames that a link kept back during an outage and now hands over all at once."""
-        if self._target is None or self._base is None:
+        if self.target is None or self.base is None:
             return False
-        self._flush = lateness > (self._target if self._flush else self._base + LATEST)
+        self._flush = lateness > (self.target if self._flush else self.base + LATEST)
         return self._flush
 
     def _choose(self) -> int:
-        late = np.sort(self._values())
-        if self._is_shorter_path(late):
+        if self._is_shorter_path():
             self._forget_longer_path()
-            late = np.sort(self._values())
-        base = int(late[0])
-        if late[-1] > base + LATEST:
-            late = late[: int(np.searchsorted(late, base + LATEST, side="right"))]
-        # By place in the order: the price of concealing all frames that are later.
-        price = _PLACES[len(_PLACES) - self._count :][: len(late)] * (CONCEALMENT_COST / self._count)
-        cost = late + price
-        best = int(late[int(np.argmin(cost))])
-        if self._target is not None and base <= self._target:
-            held = int(np.searchsorted(late, self._target, side="right")) - 1
-            way = self._target - best
+        assert self.base is not None
+        base, target = self.base, self.target
+        price = CONCEALMENT_COST / self._count  # of concealing one frame of the window
+        later = self._count
+        best, least, held = base, float("inf"), self._count
+        for lateness in sorted(self._often):
+            if lateness > base + LATEST:
+                break
+            later -= self._often[lateness]
+            if target is not None and lateness <= target:
+                held = later
+            if lateness + later * price < least:
+                best, least = lateness, lateness + later * price
+        if target is not None and base <= target:
+            way = target - best
             margin = DOWN_MARGIN + DOWN_SHARE * way if way > 0 else 0
-            if cost[held] - late[held] + self._target <= cost.min() + margin:
-                best = self._target
+            if target + held * price <= least + margin:
+                best = target
         if self._count < SHAPE_FRAMES:
             best = max(best, base + self._spread)
         return best
 
     def rebase(self) -> None:
         """The clock or the path jumped: forget where the frames lie, keep how far they spread."""
-        if self._base is not None and self._target is not None:
-            self._spread = min(max(self._target - self._base, 0), LATEST)
+        if self.base is not None and self.target is not None:
+            self._spread = min(max(self.target - self.base, 0), LATEST)
         self._count = self._next = 0
-        self._base = None
+        self._often.clear()
+        self.base = None
         self._flush = False
 
     def reset(self) -> None:
         """A new sender: forget everything."""
         self._count = self._next = self._since_update = self._spread = 0
-        self._base = None
+        self._often.clear()
+        self.base = None
         self._flush = False
-        self._seen.clear()
-        self._target = None
+        self._seen = [None] * MAX_SEEN
+        self.target = None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RtpAudio:
+class RtpAudio(NamedTuple):
     """A decrypted RTP packet that carries Opus (RFC 3550 §5.1, RFC 7587)."""
 
     sequence: int

@@ -7,6 +7,9 @@ gives exactly 480 samples, whatever came or did not come.
 The position is held as one number, the offset: card time of a sample minus its RTP timestamp. Too large
 an offset is squeezed away, too small a one stretched, period by period (stretch.py); the wanted offset is
 the estimator's (jitter.py).
+
+A wake comes every 10 ms, and whatever ran in between has emptied the caches: what counts is how much
+different code and data one pull touches, so the usual pull is a handful of comparisons and one slice.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from voicemeet_edge.voice.comfort import ComfortNoise
 from voicemeet_edge.voice.jitter import FRAME, MS, DelayEstimator, Frame, FrameStore
 from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.voice.red import RedBlock, RedError, unpack
+from voicemeet_edge.voice.red import RedError, unpack
 
 Samples = npt.NDArray[np.int16]
 
@@ -34,7 +37,7 @@ SLACK = 5 * MS  # samples above the target that are left alone: every squeeze is
 URGENT = 60 * MS  # samples from the target beyond which any period is taken, similar or not
 JUMP = 200 * MS  # samples above the target at which sound is skipped instead of squeezed
 MIN_SIMILARITY = 0.85  # below, taking a period out or in would be heard
-CHANGE_PAUSE = 6  # pulls, 60 ms, between two changes of tempo
+CHANGE_PAUSE = 60 * MS  # samples between two changes of tempo
 STALL_S = 0.060  # s between two pulls after which the card is taken to have stood still
 LATE_RUN = 8  # packets in a row that came too late: the path got longer, follow at once
 LATE_SPAN = 100 * MS  # samples over which they must have come; all at once they are an outage's queue
@@ -44,6 +47,8 @@ FADE_AFTER = 100 * MS  # samples of concealment before comfort noise takes over
 SOFT_JOIN = 5 * MS  # samples of cross-fade where sound comes back over concealment
 DTX_BYTES = 2  # an Opus packet this short says: silence until the next (RFC 7587 §3.1.3)
 HISTORY = 1_024  # sequence numbers remembered, 20 s, to tell a duplicate
+
+_NOTHING: Samples = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(slots=True)
@@ -80,35 +85,47 @@ class Playout:
     """One receiving stream, from RTP packets to the loudspeaker's periods."""
 
     def __init__(self) -> None:
-        self.stats = PlayoutStats()
+        self._counts = PlayoutStats()
         self._inbox: deque[tuple[RtpAudio, float]] = deque(maxlen=INBOX_PACKETS)
         self._decoder = OpusDecoder()
         self._store = FrameStore()
         self._delay = DelayEstimator()
         self._comfort = ComfortNoise()
-        self._buffer: Samples = np.zeros(0, dtype=np.int16)
+        self._buffer: Samples = _NOTHING
         self._soft = 0  # samples at the buffer's end that are concealment and may be replaced
         self._next = 0  # unwrapped timestamp that follows the buffer
         self._played = 0  # card time, in samples
+        self._stood = 0  # samples of it that were never pulled: the card stood still
+        self._offset = 0  # card time of the next sample to be heard minus its timestamp, at the last pull
         self._last_pull: float | None = None
         self._ssrc: int | None = None
         self._former_ssrc: int | None = None
         self._newest = 0  # unwrapped timestamp of the newest packet
         self._started = False
-        self._sequences: dict[int, None] = {}
+        self._sequences: list[int | None] = [None] * HISTORY
         self._late_run = 0
         self._late_since = 0
         self._far_run = 0
         self._concealed = 0  # samples concealed in a row
         self._quiet = False  # nothing is to be expected now: before the first frame, or DTX
-        self._pause = 0
+        self._pause_until = 0  # card time
+
+    @property
+    def stats(self) -> PlayoutStats:
+        """Every decision so far; always the same object, brought up to date when it is asked for."""
+        counts, base, target = self._counts, self._delay.base, self._delay.target
+        counts.pulled_samples = self._played - self._stood
+        if base is not None and target is not None:
+            counts.offset_samples = self._offset - base
+            counts.target_samples = target - base
+        return counts
 
     # --- from the network -----------------------------------------------------------------------
 
     def push(self, packet: RtpAudio, now: float) -> None:
         """Take a packet in; `now` is the monotonic time in seconds. Never blocks, never raises."""
         if len(self._inbox) == INBOX_PACKETS:
-            self.stats.overflow += 1
+            self._counts.overflow += 1
         self._inbox.append((packet, min(packet.arrival, now)))
 
     def _drain(self, now: float, stalled: bool) -> None:
@@ -116,76 +133,74 @@ class Playout:
             if not self._inbox:
                 return
             packet, arrival = self._inbox.popleft()
-            self.stats.received += 1
+            self._counts.received += 1
             guard = 0 if arrival <= now - GUARD_S else PERIOD
-            self._accept(packet, self._played + guard, measured=not stalled)
+            self._accept(packet, self._played + guard, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
-        if packet.ssrc != self._ssrc:
-            if packet.ssrc == self._former_ssrc and self._store:
-                self.stats.late += 1  # a straggler of the sender that started afresh
+        sequence, timestamp, ssrc, payload, _, red = packet
+        if ssrc != self._ssrc:
+            if ssrc == self._former_ssrc and self._store:
+                self._counts.late += 1  # a straggler of the sender that started afresh
                 return
             self._new_sender(packet)
-        timestamp = self._newest + _signed32(packet.timestamp - self._newest)
-        if self._is_duplicate(packet.sequence, timestamp):
-            self.stats.duplicate += 1
+        # RFC 3550 §5.1: timestamps wrap, so their difference is read as a signed 32-bit number.
+        timestamp = self._newest + (timestamp - self._newest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        # A packet seen before; the timestamp decides because the sequence wraps.
+        if self._sequences[sequence % HISTORY] == timestamp:
+            self._counts.duplicate += 1
             return
+        self._sequences[sequence % HISTORY] = timestamp
         if self._started and measured and self._is_far(timestamp, card_time):
             return
-        try:
-            blocks = unpack(packet.payload) if packet.red else [RedBlock(0, 0, packet.payload)]
-        except RedError:
-            self.stats.broken += 1
-            return
-        self._newest = max(self._newest, timestamp)
-        for block in reversed(blocks):
-            self._take(block, timestamp - block.offset, card_time, measured)
+        if red:
+            try:
+                blocks = unpack(payload)
+            except RedError:
+                self._counts.broken += 1
+                return
+            self._newest = max(self._newest, timestamp)
+            for _type, offset, frame in reversed(blocks):
+                self._take(frame, timestamp - offset, card_time, measured, offset != 0)
+        else:
+            self._newest = max(self._newest, timestamp)
+            self._take(payload, timestamp, card_time, measured, False)
 
-    def _take(self, block: RedBlock, timestamp: int, card_time: int, measured: bool) -> None:
+    def _take(self, payload: bytes, timestamp: int, card_time: int, measured: bool, copy: bool) -> None:
         """Put one frame into the store and note when it could first be played."""
-        copy = block.offset != 0
-        if not block.payload:
+        if not payload:
             return  # browsers send empty copies when they have none
         try:
-            info = parse_packet(block.payload)
+            info = parse_packet(payload)
         except OpusError:
-            self.stats.broken += 1
+            self._counts.broken += 1
             return
         lateness = card_time - timestamp
+        samples = info.frame_samples * info.frames
         if measured:
             self._delay.measure(timestamp, lateness)
             if info.has_fec and not copy:
-                self._delay.measure(timestamp - info.samples, lateness + info.samples)
+                self._delay.measure(timestamp - samples, lateness + samples)
         if not self._started:
             self._start(timestamp, lateness)
-        elif timestamp + info.samples <= self._next - self._soft:
+        elif timestamp + samples <= self._next - self._soft:
             if not copy:
-                self.stats.late += 1
+                self._counts.late += 1
                 self._follow_late(lateness, card_time)
             return
         elif not copy:
             self._late_run = 0
-        self._store.put(Frame(timestamp, info.samples, block.payload, info.has_fec, copy))
-
-    def _is_duplicate(self, sequence: int, timestamp: int) -> bool:
-        """Tell a packet seen before; the timestamp is in the key because the sequence wraps."""
-        key = timestamp << 16 | sequence & 0xFFFF
-        if key in self._sequences:
-            return True
-        self._sequences[key] = None
-        if len(self._sequences) > HISTORY:
-            del self._sequences[next(iter(self._sequences))]
-        return False
+        self._store.put(Frame(timestamp, samples, payload, info.has_fec, copy))
 
     def _is_far(self, timestamp: int, card_time: int) -> bool:
         """Drop packets far from the clock, unless several agree: then the sender's clock jumped."""
-        distance = self._offset - (card_time - timestamp)
-        if abs(distance) < FAR:
+        distance = self._present_offset() - (card_time - timestamp)
+        if -FAR < distance < FAR:
             self._far_run = 0
             return False
         self._far_run += 1
         if self._far_run < FAR_RUN:
-            self.stats.late += 1
+            self._counts.late += 1
             return True
         self._far_run = 0
         self._newest = timestamp
@@ -202,18 +217,18 @@ class Playout:
         self._late_run = 0
         self._delay.rebase()
         self._move_to(lateness + START_OFFSET)
-        self.stats.resyncs += 1
+        self._counts.resyncs += 1
 
     def _new_sender(self, packet: RtpAudio) -> None:
         if self._ssrc is not None:
             self._resync()
-            self._sequences.clear()
+            self._sequences = [None] * HISTORY
         self._former_ssrc, self._ssrc = self._ssrc, packet.ssrc
         self._newest = packet.timestamp
 
     def _resync(self) -> None:
         """Start again at the next packet; what is in the buffer still plays."""
-        self.stats.resyncs += 1
+        self._counts.resyncs += 1
         self._store.clear()
         self._delay.reset()
         self._decoder.reset()
@@ -221,8 +236,7 @@ class Playout:
 
     # --- the clock ------------------------------------------------------------------------------
 
-    @property
-    def _offset(self) -> int:
+    def _present_offset(self) -> int:
         """Card time of the next sample to be heard minus its timestamp."""
         return self._played - (self._next - len(self._buffer))
 
@@ -243,43 +257,47 @@ class Playout:
 
     def pull(self, now: float) -> Samples:
         """Return the next 480 samples; call it each time the sound card takes 10 ms."""
-        stalled = self._last_pull is not None and now - self._last_pull > STALL_S
-        if stalled and self._last_pull is not None:
+        stalled = False
+        if self._last_pull is not None and now - self._last_pull > STALL_S:
+            stalled = True
             self._stall(int((now - self._last_pull) * 48_000))
         self._last_pull = now
-        self._drain(now, stalled)
+        if self._inbox:
+            self._drain(now, stalled)
         if self._started:
-            self._rejoin()
+            if self._soft:
+                self._rejoin()
             self._adapt()
+        if len(self._buffer) < PERIOD:
+            self._fill()
+        out, rest = self._buffer, _NOTHING
+        if len(out) != PERIOD:
+            out, rest = out[:PERIOD], out[PERIOD:]
+        self._buffer = rest
+        if self._soft > len(rest):
+            self._soft = len(rest)
+        self._played += PERIOD
+        self._offset = self._played + len(rest) - self._next
+        return out
+
+    def _fill(self) -> None:
+        """Have at least a period in the buffer."""
         # Each round adds at least 2.5 ms, or consumes a frame of a bounded store.
         for _ in range(200):
-            if len(self._buffer) >= PERIOD:
-                break
             self._produce()
-        out = self._buffer[:PERIOD]
-        if len(out) < PERIOD:
-            out = np.concatenate((out, np.zeros(PERIOD - len(out), dtype=np.int16)))
-        self._buffer = self._buffer[PERIOD:]
-        self._soft = min(self._soft, len(self._buffer))
-        self._played += PERIOD
-        self._report()
-        return out
+            if len(self._buffer) >= PERIOD:
+                return
+        self._append(np.zeros(PERIOD - len(self._buffer), dtype=np.int16))
 
     def _stall(self, gap: int) -> None:
         """The card stood still, or only asked late and will catch up: forget where the frames lie."""
         gap = gap // PERIOD * PERIOD
         self._played += gap
+        self._stood += gap
         self._delay.rebase()
         if self._started and gap > JUMP:
             # No card's buffer is that long: the sound of that time is gone for good.
             self._skip(gap)
-
-    def _report(self) -> None:
-        stats, base, target = self.stats, self._delay.base, self._delay.target
-        stats.pulled_samples += PERIOD
-        if base is not None and target is not None:
-            stats.offset_samples = self._offset - base
-            stats.target_samples = target - base
 
     # --- what to play ---------------------------------------------------------------------------
 
@@ -289,8 +307,10 @@ class Playout:
             self._append(self._comfort.make(PERIOD) if self._ssrc is not None else _silence())
             self._next += PERIOD
             return
-        self._store.forget_before(self._next - self._soft)
-        frame = self._store.covering(self._next)
+        frame = self._store.take(self._next)
+        if frame is None:
+            self._store.forget_before(self._next - self._soft)
+            frame = self._store.covering(self._next)
         if frame is not None:
             self._play(frame)
             return
@@ -303,19 +323,25 @@ class Playout:
     def _play(self, frame: Frame) -> None:
         """Decode a frame and join it to the buffer at its place in time."""
         try:
-            sound = self._decoder.decode(frame.payload)
+            sound = self._decoder.decode_parsed(frame.payload)
         except OpusError:
-            self.stats.broken += 1
+            self._counts.broken += 1
             self._store.forget_before(frame.timestamp + frame.samples)
             self._conceal(FRAME, lost=True)
             return
-        self.stats.decoded += 1
-        self.stats.from_copy += frame.copy
+        self._counts.decoded += 1
+        self._counts.from_copy += frame.copy
         self._quiet = len(frame.payload) <= DTX_BYTES
         if not self._quiet:
             self._comfort.learn(sound)
-        self._place(sound, frame.timestamp)
-        self._store.forget_before(self._next)
+        if frame.timestamp == self._next and not len(self._buffer):
+            self._buffer = sound  # the usual case, and all that `_place` would do
+            self._next += len(sound)
+            self._concealed = 0
+        else:
+            self._place(sound, frame.timestamp)
+        if self._store:
+            self._store.forget_before(self._next)
 
     def _recover(self, later: Frame) -> bool:
         """Decode the frame before `later` from the FEC inside it."""
@@ -323,7 +349,7 @@ class Playout:
             sound = self._decoder.recover(later.payload, later.samples)
         except OpusError:
             return False
-        self.stats.from_fec += 1
+        self._counts.from_fec += 1
         self._place(sound, self._next)
         return True
 
@@ -345,8 +371,6 @@ class Playout:
 
     def _rejoin(self) -> None:
         """A frame came for the concealment that is not heard yet: put the real sound there."""
-        if not self._soft:
-            return
         frame = self._store.covering(self._next - self._soft)
         if frame is not None and frame.timestamp + frame.samples >= self._next:
             self._play(frame)
@@ -356,17 +380,17 @@ class Playout:
         short = self._shortfall()
         count = max(120, min(gap, FRAME) // 120 * 120)
         if self._quiet:
-            self.stats.quiet_samples += count
+            self._counts.quiet_samples += count
         elif self._concealed < FADE_AFTER:
-            self.stats.concealed_frames += 1
+            self._counts.concealed_frames += 1
         held = 0
         if short >= 5 * MS and not self._quiet and self._concealed < FADE_AFTER:
             # Too little delay: let concealment pass without time passing for the stream.
             count = PERIOD
             held = min(PERIOD, -(-short // 120) * 120)
-            self.stats.held_samples += held
+            self._counts.held_samples += held
         if not self._quiet:
-            self.stats.concealed_samples += count
+            self._counts.concealed_samples += count
         self._append(self._filler(count))
         self._next += count - held
         self._soft = 0 if held or lost else count
@@ -377,7 +401,7 @@ class Playout:
         if self._concealed < FADE_AFTER or self._quiet:
             return self._decoder.conceal(count)
         noise = self._comfort.make(count)
-        self.stats.comfort_samples += count
+        self._counts.comfort_samples += count
         if self._concealed < FADE_AFTER + FRAME:
             return stretch.cross_fade(self._decoder.conceal(count), noise)
         return noise
@@ -390,16 +414,20 @@ class Playout:
     def _shortfall(self) -> int:
         """Samples by which the offset is below the target; negative when above."""
         target = self._delay.target
-        return 0 if target is None else target - self._offset
+        return 0 if target is None else target - self._present_offset()
 
     def _adapt(self) -> None:
         """Move the offset towards the target by one period of the waveform, when it can be unheard."""
-        short = self._shortfall()
+        target = self._delay.target
+        if target is None:
+            return
+        short = target - (self._played + len(self._buffer) - self._next)
+        if -SLACK <= short <= 0:
+            return
         if short < -JUMP:
             self._skip(-short)
             return
-        self._pause -= 1
-        if self._pause > 0 or self._concealed or -SLACK <= short <= 0:
+        if self._played < self._pause_until or self._concealed:
             return
         self._decode_ahead()
         longest = stretch.MAX_PERIOD if short > 0 else min(stretch.MAX_PERIOD, -short)
@@ -409,13 +437,13 @@ class Playout:
             return
         if short > 0:
             self._buffer = stretch.stretch(self._buffer, period.samples)
-            self.stats.stretched += 1
-            self.stats.stretched_samples += period.samples
+            self._counts.stretched += 1
+            self._counts.stretched_samples += period.samples
         else:
             self._buffer = stretch.squeeze(self._buffer, period.samples)
-            self.stats.squeezed += 1
-            self.stats.squeezed_samples += period.samples
-        self._pause = CHANGE_PAUSE
+            self._counts.squeezed += 1
+            self._counts.squeezed_samples += period.samples
+        self._pause_until = self._played + CHANGE_PAUSE
 
     def _decode_ahead(self) -> None:
         """Decode frames that are here in order until the search of a period sees enough."""
@@ -431,15 +459,10 @@ class Playout:
     def _skip(self, surplus: int) -> None:
         """Far too much delay: drop sound at once, joined by a cross-fade."""
         self._store.forget_before(self._next + surplus)
-        self.stats.skipped_samples += surplus
+        self._counts.skipped_samples += surplus
         self._next += surplus // 120 * 120
         self._soft = 0
-        self._pause = CHANGE_PAUSE
-
-
-def _signed32(difference: int) -> int:
-    """Read a difference of two 32-bit timestamps as a signed number (RFC 3550 §5.1: they wrap)."""
-    return (difference + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        self._pause_until = self._played + CHANGE_PAUSE
 
 
 def _silence() -> Samples:

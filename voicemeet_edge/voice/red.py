@@ -6,7 +6,7 @@ The one rule: what comes from the wire is checked against every limit before it 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from voicemeet_edge.errors import PeerError
 
@@ -22,8 +22,7 @@ class RedError(PeerError):
     code = "bad_red"
 
 
-@dataclass(frozen=True, slots=True)
-class RedBlock:
+class RedBlock(NamedTuple):
     """One frame of a RED payload."""
 
     payload_type: int
@@ -57,6 +56,8 @@ def unpack(payload: bytes) -> list[RedBlock]:
     Raises:
         RedError: truncated, without a primary, or with more blocks than we take.
     """
+    if payload and not payload[0] & 0x80:  # no copies: the usual packet on a clean path
+        return [RedBlock(payload[0], 0, payload[1:])]
     headers: list[tuple[int, int, int]] = []
     position = 0
     while True:
