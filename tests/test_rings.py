@@ -100,6 +100,8 @@ MAY_USE = {
     "hub": {"backend"},  # tls.py prints the pin that backend/pin.py checks
     "testing": {"audio", "backend", "call", "hub", "panel", "signaling", "system", "webrtc"},
 }
+# Adapters that are of no folder, and for all of them.
+FOR_ALL_ADAPTERS = {"timeouts"}
 MAY_USE_THE_APP = {"demo", "testing"}
 
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
@@ -162,7 +164,7 @@ def violations(module: str, imported: str) -> Iterator[str]:
     if ring(target) is Ring.APP and ring(module) is not Ring.APP and folder(module) not in MAY_USE_THE_APP:
         yield f"{module} imports the app ({target})"
     both_adapters = ring(module) is Ring.ADAPTER and ring(target) is Ring.ADAPTER
-    allowed = {folder(module)} | MAY_USE.get(folder(module), set())
+    allowed = {folder(module)} | MAY_USE.get(folder(module), set()) | FOR_ALL_ADAPTERS
     if both_adapters and folder(target) not in allowed:
         yield f"{module} imports {target}, an adapter of another folder"
 
@@ -192,6 +194,8 @@ def test_what_is_promised_to_be_pure_exists(pattern: str) -> None:
         ("panel.buttons", "voicemeet_edge.panel.lamp", False),
         ("panel.buttons", "voicemeet_edge.system.notify", True),
         ("panel.buttons", "voicemeet_edge.app", True),
+        ("panel.buttons", "voicemeet_edge.timeouts", False),
+        ("panel.press", "voicemeet_edge.timeouts", True),
         ("testing.panel", "voicemeet_edge.panel.queue", False),
         ("app", "voicemeet_edge.panel.buttons", False),
     ],

@@ -53,6 +53,7 @@ from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket, SocketState
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.webrtc.peer import new_certificate
 
 logger = logging.getLogger(__name__)
@@ -233,7 +234,7 @@ class Device:
             self._deadline_moved.clear()
             deadline = self._machine.deadline
             try:
-                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                async with timeout(None if deadline is None else deadline - time.monotonic()):
                     await self._deadline_moved.wait()
             except TimeoutError:
                 before = self._machine.state

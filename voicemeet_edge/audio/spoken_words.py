@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.audio.wav import read_wav
+from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ async def speak(words: Sequence[str]) -> npt.NDArray[np.int16] | None:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with timeout(TIMEOUT_S):
             wav, _ = await process.communicate(PAUSE.join(words).encode())
     except TimeoutError:
         logger.warning("the synthesiser did not answer")

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from .. import __version__
 from ..errors import BackendError, MessageError
 from ..secret import Secret
+from ..timeouts import timeout
 from .pin import PinMismatchError, tls_context
 from .verbs import (
     MAX_REPLY_BYTES,
@@ -135,7 +136,7 @@ class Backend:
             raise BackendError("too many requests at once", code="too_many_requests", status=429)
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._timeout_s), self._turn:
+            async with timeout(self._timeout_s), self._turn:
                 return await self._in_thread(verb, body, token)
         except TimeoutError:
             raise BackendError("the backend did not answer in time", code="timeout") from None

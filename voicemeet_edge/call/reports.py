@@ -17,6 +17,7 @@ from voicemeet_edge.call.machine import ReportState
 from voicemeet_edge.errors import BackendError
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.reconnect import Backoff
+from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ReportOutbox:
                 self._held.popleft()
                 continue
             try:
-                async with asyncio.timeout(wait_s):
+                async with timeout(wait_s):
                     await self._wake.wait()
             except TimeoutError:
                 pass

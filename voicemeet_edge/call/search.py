@@ -20,6 +20,7 @@ from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.channel import ChannelState
 from voicemeet_edge.signaling.reconnect import Backoff
 from voicemeet_edge.signaling.socket import ChannelHandle, RealtimeSocket
+from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Search:
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with timeout(seconds):
                 await self._hurry.wait()
 
     async def _listen(self, wait_token: Secret) -> None:
@@ -125,7 +126,7 @@ class Search:
         if token is None:
             return
         try:
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+            async with timeout(LEAVE_TIMEOUT_S):
                 await self._backend.leave(token, self._ticket)
         except (BackendError, TimeoutError) as error:
             logger.debug("search: leaving failed: %s", type(error).__name__)

@@ -29,6 +29,7 @@ from voicemeet_edge.signaling.messages import Hello, Inbox, Message, Reveal, par
 from voicemeet_edge.signaling.reconnect import Backoff
 from voicemeet_edge.signaling.sealed import Envelope
 from voicemeet_edge.signaling.socket import ChannelHandle, RealtimeSocket
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.options import IceServer, PeerOptions, PeerStats
 from voicemeet_edge.webrtc.peer import Certificate
@@ -254,7 +255,7 @@ class CallSession:
         if self._said_bye or self._bye_reason == "peer_absent":
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ARRIVE_TIMEOUT_S):
+            async with timeout(ARRIVE_TIMEOUT_S):
                 await self._peer_heard.wait()
 
     async def _say_bye(self) -> None:
@@ -280,7 +281,7 @@ class CallSession:
             await self._path.close()
             if seconds > 0:
                 with contextlib.suppress(BackendError, TimeoutError):
-                    async with asyncio.timeout(ENDED_TIMEOUT_S):
+                    async with timeout(ENDED_TIMEOUT_S):
                         await self._parts.backend.ended(self._token, seconds)
         finally:
             if self._channel is not None:
@@ -457,7 +458,7 @@ class CallSession:
     async def _expect_renewal(self, wait_s: float) -> None:
         self._renew_now.clear()
         try:
-            async with asyncio.timeout(wait_s):
+            async with timeout(wait_s):
                 await self._renew_now.wait()
         except TimeoutError:
             pass

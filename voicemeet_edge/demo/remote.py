@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from voicemeet_edge.errors import WorldError
+from voicemeet_edge.timeouts import timeout
 
 LINE_LIMIT = 65_536  # bytes; the longest line is the statistics
 STOP_TIMEOUT_S = 8.0  # seconds for goodbyes before it is killed
@@ -113,7 +114,7 @@ class RemoteDevice:
             if self._reading.done():
                 raise WorldError(f"{self.name} ended while {event} {facts} was awaited", code="ended")
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+                async with timeout(deadline - time.monotonic()):
                     await self._arrived.wait()
             except TimeoutError:
                 tail = self.events[-12:]
@@ -143,7 +144,7 @@ class RemoteDevice:
         with contextlib.suppress(ConnectionError, BrokenPipeError):
             await self.tell("quit")
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with timeout(STOP_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             self.kill()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..errors import SettingsError, WorldError
 from ..secret import Secret
+from ..timeouts import timeout
 from .address import resolve_auto
 from .secrets import write_private
 from .settings import TurnSettings
@@ -224,7 +225,7 @@ class Coturn:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with timeout(STOP_TIMEOUT_S):
                 await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
@@ -246,7 +247,7 @@ class Coturn:
         if ipaddress.ip_address(host).is_unspecified:
             host = "127.0.0.1"
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            async with timeout(READY_TIMEOUT_S):
                 while not await _answers(host, self._settings.port):
                     if self._process is None or self._process.returncode is not None:
                         raise CoturnError("coturn ended at once: is its port taken, its address ours?")
@@ -264,7 +265,7 @@ async def _answers(host: str, port: int) -> bool:
     transaction = random_secrets.token_bytes(12)
     try:
         writer.write(b"\x00\x01\x00\x00\x21\x12\xa4\x42" + transaction)
-        async with asyncio.timeout(1.0):
+        async with timeout(1.0):
             header = await reader.readexactly(STUN_HEADER_BYTES)
         return header[:2] == b"\x01\x01" and header[8:] == transaction
     except (OSError, asyncio.IncompleteReadError):

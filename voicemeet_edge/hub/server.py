@@ -6,7 +6,6 @@ no access log, and what aiohttp itself would log about a peer is stripped of it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import traceback
@@ -16,6 +15,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from ..backend.verbs import MAX_REQUEST_BYTES, REALTIME_PATH, VERB_PATH, ErrorReply, Verb
+from ..timeouts import timeout
 from .refusal import RefusedError
 from .service import Asker, Verbs
 from .settings import HubSettings
@@ -209,7 +209,7 @@ async def _read(request: web.Request) -> bytes:
         return await request.content.read()
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with timeout(BODY_TIMEOUT_S):
             while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > MAX_REQUEST_BYTES:

@@ -11,7 +11,8 @@ import asyncio
 import enum
 import logging
 import ssl as ssl_module
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -35,6 +36,7 @@ from voicemeet_edge.signaling.channel import (
 from voicemeet_edge.signaling.frames import Frame, Version
 from voicemeet_edge.signaling.heartbeat import INTERVAL_S, TOPIC, Heartbeat
 from voicemeet_edge.signaling.reconnect import Backoff
+from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class ChannelHandle:
             SignalingError: refused, left, the token is not good any more, or the time is over.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await self._until_joined(is_token_awaited=False)
         except TimeoutError:
             raise SignalingError("join took too long", code="join_timeout") from None
@@ -121,7 +123,7 @@ class ChannelHandle:
             SignalingError: refused, never acknowledged, or the time is over.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 while True:
                     await self._until_joined(is_token_awaited=True)
                     failure = await self._push(event, payload)
@@ -333,12 +335,13 @@ class RealtimeSocket:
         try:
             for handle in list(self._handles.values()):
                 handle._apply(handle._channel.connected(_now()))
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(connection))
-                group.create_task(self._write(connection, self._queue))
-                group.create_task(self._keep_time(self._heartbeat))
-        except* _LostError as errors:
-            logger.debug("connection lost: %s", errors.exceptions[0])
+            await _until_one_fails(
+                self._read(connection),
+                self._write(connection, self._queue),
+                self._keep_time(self._heartbeat),
+            )
+        except _LostError as error:
+            logger.debug("connection lost: %s", error)
         finally:
             self._queue = None
             self._heartbeat = None
@@ -383,7 +386,7 @@ class RealtimeSocket:
             if self._is_stuck:
                 raise _LostError("send queue is full")
             try:
-                async with asyncio.timeout(max(0.0, deadline - _now())):
+                async with timeout(max(0.0, deadline - _now())):
                     await self._wake.wait()
             except TimeoutError:
                 pass  # the deadline itself
@@ -392,7 +395,7 @@ class RealtimeSocket:
         while (deadline := self._backoff.deadline) is not None and deadline > _now():
             self._hint.clear()
             try:
-                async with asyncio.timeout(deadline - _now()):
+                async with timeout(deadline - _now()):
                     await self._hint.wait()
             except TimeoutError:
                 return
@@ -432,6 +435,23 @@ class RealtimeSocket:
                 self._on_state(state)
             except Exception:  # the owner's bug must not end the connection
                 logger.exception("on_state failed")
+
+
+async def _until_one_fails(*work: Coroutine[Any, Any, None]) -> None:
+    """Run these side by side until one fails, end the others, and raise what it raised.
+
+    Not a TaskGroup: up to Python 3.12 one whose child failed leaves this task marked as cancelled, and this
+    task lives on; libraries' timeouts in it would then end it.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _now() -> float:

@@ -25,6 +25,8 @@ from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from voicemeet_edge.timeouts import timeout
+
 START_S = 40.0  # seconds; a cold Chromium on a busy two-core machine needs ten
 COMMAND_S = 30.0  # seconds for one DevTools command
 CLOSE_S = 10.0  # seconds for all processes to go after SIGKILL
@@ -111,7 +113,7 @@ class Browser:
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.timeout(START_S):
+            async with timeout(START_S):
                 await self._start()
         except BaseException as error:
             await self._stop()
@@ -144,7 +146,7 @@ class Browser:
     async def wait_for(self, condition: str, timeout_s: float = 30.0) -> Any:
         """Wait until an expression is true in the page and return its value."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 # The condition lives in another process: nothing there tells us when it changes.
                 while not (value := await self.evaluate(condition)):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
@@ -184,7 +186,7 @@ class Browser:
         reply = await self.command("Page.navigate", url=url)
         if "errorText" in reply:
             raise BrowserError(f"the page did not load: {reply['errorText']}")
-        async with asyncio.timeout(START_S):
+        async with timeout(START_S):
             await self._loaded.wait()
 
     async def screenshot(self, path: Path) -> None:
@@ -204,7 +206,7 @@ class Browser:
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
         try:
-            async with asyncio.timeout(COMMAND_S):
+            async with timeout(COMMAND_S):
                 await self._socket.send(json.dumps(message))
                 return await reply
         except TimeoutError:
@@ -299,7 +301,7 @@ class Browser:
         if self._socket is not None:
             socket, self._socket = self._socket, None
             try:
-                async with asyncio.timeout(CLOSE_S):
+                async with timeout(CLOSE_S):
                     await socket.close()
             except TimeoutError:
                 pass  # it is killed below anyway
@@ -309,7 +311,7 @@ class Browser:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it ended by itself
-            async with asyncio.timeout(CLOSE_S):
+            async with timeout(CLOSE_S):
                 await process.wait()
         for task in self._tasks:
             task.cancel()

@@ -14,6 +14,7 @@ from typing_extensions import override
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.panel.interface import ButtonEvent, Panel
 from voicemeet_edge.panel.queue import ButtonQueue
+from voicemeet_edge.timeouts import timeout
 
 MAX_REMEMBERED_LAMPS = 10_000  # shows; a soak test of thousands of calls must not grow without end
 
@@ -44,7 +45,7 @@ class FakePanel(Panel):
         waiter = lamp, asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await waiter[1]
         finally:
             self._waiters.remove(waiter)

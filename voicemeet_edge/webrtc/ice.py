@@ -22,6 +22,7 @@ from aioice.ice import CandidatePair, StunProtocol, get_or_create_mdns_protocol
 from aioice.ice import _mdns as mdns_of_thread
 
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions, parse_ice_url
 from voicemeet_edge.webrtc.sdp import IceCandidate
 from voicemeet_edge.webrtc.turn import QuickTransaction, RelayTransport, climb, retry_delays
@@ -252,7 +253,7 @@ class IceConnection(aioice.Connection):
         loop = asyncio.get_running_loop()
         request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
         try:
-            async with asyncio.timeout(STUN_TIMEOUT_S):
+            async with timeout(STUN_TIMEOUT_S):
                 found = await loop.getaddrinfo(url.host, url.port, family=2, type=2)
                 response, _ = await protocol.request(request, cast(tuple[str, int], found[0][4]))
             host, port = response.attributes["XOR-MAPPED-ADDRESS"]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from voicemeet_edge.errors import MediaError, SdpError
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc import rtp, seam
 from voicemeet_edge.webrtc.ice import IceConnection
@@ -209,7 +210,7 @@ class Peer:
 
     async def _run(self, remote: RemoteDescription, *, server: bool) -> None:
         try:
-            async with asyncio.timeout(self._options.connect_timeout_s):
+            async with timeout(self._options.connect_timeout_s):
                 await self._establish(remote, server=server)
         except TimeoutError:
             self._finish(Failed(self._connect_error("connect_timeout", "no path in time")))
@@ -226,7 +227,7 @@ class Peer:
         delay = FIRST_REPORT_S
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
+                async with timeout(delay):
                     await self._over.wait()
                     return
             self._send_report()

@@ -43,6 +43,7 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from voicemeet_edge.errors import OurError
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.webrtc.ice import IceConnection
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ class EdgeDtls(RTCDtlsTransport):
         if own is not None:
             waits.append(own)
         try:
-            async with asyncio.timeout(min(waits) if waits else None):
+            async with timeout(min(waits) if waits else None):
                 data = await self.transport._recv()
         except TimeoutError:
             await self._resend(own)

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, cast
 from aioice import stun, turn
 
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.webrtc.options import IceServer, IceTransport, IceUrl, TurnMemory, parse_ice_url
 from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
@@ -144,7 +145,7 @@ class _QuickTurn(turn.TurnClientMixin):
         """Free the allocation (RFC 8656 §8: lifetime 0), within a bounded time whatever the server does."""
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DELETE_TIMEOUT_S):
+                async with timeout(DELETE_TIMEOUT_S):
                     await super().delete()
         finally:
             # close() would wait for a dead TCP peer to take its bytes.
@@ -287,7 +288,7 @@ async def climb(
         if rung.server in refused:
             continue  # the same credentials: another transport gives the same answer
         try:
-            async with asyncio.timeout(min(RUNG_TIMEOUT_S, left)):
+            async with timeout(min(RUNG_TIMEOUT_S, left)):
                 protocol = await _allocate_or_ask_again(protocol_factory, rung, ca_file)
         except stun.TransactionFailed as error:
             worst = _refusal(error.response.error_code)
