@@ -7,16 +7,14 @@ from hypothesis import strategies as st
 from voicemeet_edge.audio.reference import CALM, KEEP, LIMIT, MOST_KEEP, WINDOW, FarReference
 
 
-def frame(number: int) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
-    return np.full(480, number, np.int16)
+def frame(number: int) -> bytes:
+    return np.full(480, number, np.int16).tobytes()
 
 
-def test_frames_come_in_order_and_are_copies() -> None:
+def test_frames_come_in_order() -> None:
     reference = FarReference()
-    buffer = frame(1)
-    reference.put(buffer)
-    buffer[:] = 2
-    reference.put(buffer)
+    reference.put(frame(1))
+    reference.put(frame(2))
     assert [int(reference.take()[0]) for _ in range(2)] == [1, 2]
 
 

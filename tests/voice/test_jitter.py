@@ -121,6 +121,14 @@ def frame(timestamp: int, samples: int = FRAME) -> Frame:
     return Frame(timestamp, samples, b"x", has_fec=False, copy=False)
 
 
+def test_store_gives_a_frame_away_once() -> None:
+    store = FrameStore()
+    store.put(frame(960))
+    assert store.take(961) is None
+    assert store.take(960) == frame(960)
+    assert store.take(960) is None
+
+
 def test_store_finds_by_time() -> None:
     store = FrameStore()
     assert store.put(frame(960))

@@ -133,6 +133,24 @@ def test_wrong_use_is_refused() -> None:
         OpusDecoder().conceal(6000)
 
 
+def test_gain_is_kept_over_a_reset_and_holds_for_concealment() -> None:
+    packets = encode()
+    loud, soft = OpusDecoder(), OpusDecoder()
+    soft.set_gain(0.25)
+    soft.reset()
+    for packet in packets:
+        whole, quarter = loud.decode(packet), soft.decode(packet)
+    assert rms(quarter) == pytest.approx(rms(whole) / 4, rel=0.01)
+    assert rms(soft.conceal(480)) == pytest.approx(rms(loud.conceal(480)) / 4, rel=0.01)
+
+
+def test_gain_has_ends() -> None:
+    decoder = OpusDecoder()
+    for gain, sounds in ((0.0, False), (1e-9, False), (1e9, True), (1.0, True)):
+        decoder.set_gain(gain)
+        assert np.concatenate([decoder.decode(packet) for packet in encode()[50:60]]).any() == sounds
+
+
 def test_closing_twice_is_fine() -> None:
     encoder, decoder = OpusEncoder(), OpusDecoder()
     for _ in range(2):

@@ -54,6 +54,7 @@ class Listener:
     playout: Playout
     heard: list[Samples]
     now: float = 0.0
+    gain: float = 1.0
 
     @classmethod
     def new(cls) -> Listener:
@@ -61,7 +62,7 @@ class Listener:
 
     def listen(self, until: float) -> None:
         while self.now < until:
-            self.heard.append(self.playout.pull(self.now))
+            self.heard.append(np.frombuffer(self.playout.pull_pcm(self.now, self.gain), np.int16))
             self.now += 0.01
 
     def sound(self) -> Samples:
@@ -71,9 +72,10 @@ class Listener:
         return self.playout.stats.offset_samples / jitter.MS
 
 
-def play(arrivals: list[tuple[float, RtpAudio]], until: float) -> Listener:
+def play(arrivals: list[tuple[float, RtpAudio]], until: float, gain: float = 1.0) -> Listener:
     """Hand packets in at their times while the card pulls."""
     listener = Listener.new()
+    listener.gain = gain
     for at, received in sorted(arrivals, key=lambda pair: pair[0]):
         listener.listen(at)
         listener.playout.push(received, at)
@@ -171,6 +173,13 @@ def test_a_longer_path_is_followed_at_once() -> None:
 def test_a_shorter_path_brings_the_delay_down() -> None:
     listener = from_trace("path_shorter", PLAIN)
     assert listener.offset_ms() < 60
+
+
+def test_volume_is_the_playouts_and_changes_no_decision() -> None:
+    arrivals = [pair for n, pair in enumerate(steady(200)) if not 60 < n < 80]
+    loud, soft = play(arrivals, 4.0), play(arrivals, 4.0, gain=0.25)
+    assert rms(soft.sound() * 4 - loud.sound()) < 0.02 * rms(loud.sound())
+    assert soft.playout.stats == loud.playout.stats
 
 
 # --- single decisions -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from voicemeet_edge.audio.events import VoiceOptions
-from voicemeet_edge.audio.mixer import Frame
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout, PlayoutStats
@@ -60,8 +59,8 @@ class PlayoutBuffer(Protocol):
     def push(self, packet: RtpAudio, now: float) -> None:
         """Take a packet; from the loop."""
 
-    def pull(self, now: float) -> Frame:
-        """Return the next 10 ms; from the playback thread."""
+    def pull_pcm(self, now: float, gain: float) -> bytes:
+        """Return the next 10 ms as s16le, so loud; from the playback thread."""
 
 
 class Codec(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.card import PERIOD_SAMPLES
+from voicemeet_edge.audio.card import PERIOD_BYTES, PERIOD_SAMPLES
 
 Frame = npt.NDArray[np.int16]
 
@@ -33,6 +33,7 @@ class Mixer:
         self._sum = np.zeros(PERIOD_SAMPLES, np.float32)
         self._part = np.zeros(PERIOD_SAMPLES, np.float32)
         self._out = np.zeros(PERIOD_SAMPLES, np.int16)
+        self._silence = bytes(PERIOD_BYTES)
 
     def scale(self, frame: Frame, gain: float) -> Frame:
         """Return `frame` times `gain`, saturated; the result may be this object's buffer."""
@@ -44,18 +45,15 @@ class Mixer:
         np.multiply(frame, np.float32(gain), out=self._sum)
         return self._saturate()
 
-    def mix(self, speech: Frame | None, tone: Frame | None, gain: float) -> Frame:
-        """Return tone over speech at the given volume; the result may be this object's buffer."""
+    def mix(self, speech: bytes | None, tone: Frame | None, gain: float) -> bytes:
+        """Return s16le, tone over speech; the gain is the tone's, and speech comes at its own volume."""
         if tone is None:
-            if speech is None:
-                self._out.fill(0)
-                return self._out
-            return self.scale(speech, gain)
+            return self._silence if speech is None else speech
         np.multiply(tone, np.float32(gain), out=self._sum)
         if speech is not None:
-            np.multiply(speech, np.float32(gain * SPEECH_UNDER_TONE), out=self._part)
+            np.multiply(np.frombuffer(speech, np.int16), np.float32(SPEECH_UNDER_TONE), out=self._part)
             np.add(self._sum, self._part, out=self._sum)
-        return self._saturate()
+        return self._saturate().tobytes()
 
     def _saturate(self) -> Frame:
         # The two ufuncs are what np.clip calls in the end, at a third of its price for so few samples.

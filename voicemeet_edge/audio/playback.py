@@ -88,10 +88,10 @@ class PlaybackSide:
         line = self.line
         if line is not None and line.poll is not None:
             line.poll()
-        speech = line.playout.pull(now) if line is not None else None
-        frame = self._mixer.mix(speech, self._tones.next_frame(), self.gain)
-        self._reference.put(frame)
-        pcm = frame.tobytes()
+        speech = line.playout.pull_pcm(now, self.gain) if line is not None else None
+        tone = self._tones.next_frame() if self._tones.active else None
+        pcm = self._mixer.mix(speech, tone, self.gain)
+        self._reference.put(pcm)
         try:
             stream.write(pcm)
         except XrunError:

@@ -25,7 +25,7 @@ class FarReference:
     """A bounded queue of far frames with the counts of its own repairs."""
 
     def __init__(self) -> None:
-        self._frames: deque[Frame] = deque(maxlen=LIMIT)
+        self._frames: deque[bytes] = deque(maxlen=LIMIT)
         self._silence: Frame = np.zeros(PERIOD_SAMPLES, np.int16)
         self._silence.setflags(write=False)
         self._least = LIMIT
@@ -37,14 +37,14 @@ class FarReference:
         self.slips = 0
         """Far frames dropped because they would have come too late."""
 
-    def put(self, frame: Frame) -> None:
-        """Queue a copy of the frame; call it before the frame is written to the card."""
+    def put(self, pcm: bytes) -> None:
+        """Queue a period of s16le; call it before it is written to the card."""
         if len(self._frames) == LIMIT:
             self.slips += 1
-        self._frames.append(frame.copy())
+        self._frames.append(pcm)
 
     def take(self) -> Frame:
-        """Return the far frame that belongs to the microphone frame just read."""
+        """Return the far frame that belongs to the microphone frame just read, read-only."""
         if not self._frames:
             self.gaps += 1
             self._least = self._calm = 0
@@ -59,7 +59,7 @@ class FarReference:
                 self._keep = max(self._keep - 1, KEEP)
             self._least, self._taken = LIMIT, 0
         # The playback thread may have pushed the last frame out of the bound only, never emptied it.
-        return self._frames.popleft()
+        return np.frombuffer(self._frames.popleft(), np.int16)
 
     def resync(self) -> None:
         """Forget what piled up while the microphone was not read: the same time was lost there."""

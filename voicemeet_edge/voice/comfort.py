@@ -6,6 +6,7 @@ The one rule: never louder than the quietest the other side was lately, and neve
 from __future__ import annotations
 
 from math import sqrt
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class ComfortNoise:
     """Track the floor of the received sound and give noise of that level."""
 
     def __init__(self) -> None:
+        self.gain = 1.0
+        """What the frames learnt from were multiplied by, and the noise is to be."""
         # A fixed seed: no randomness is needed here, and tests want the same noise again.
         white = np.random.default_rng(2198).standard_normal(POOL_SAMPLES + 3)
         soft = white[:-3] + white[1:-2] + white[2:-1] + white[3:]  # a gentle low-pass, like a room
@@ -31,19 +34,21 @@ class ComfortNoise:
         self._position = 0
         self._until_look = 0  # frames
 
-    def learn(self, frame: Samples) -> None:
-        """Take one decoded frame of LEARN_EVERY into the floor: down at once, up slowly."""
+    def learn(self, pcm: bytes) -> None:
+        """Take one decoded frame (s16le) of LEARN_EVERY into the floor: down at once, up slowly."""
         if self._until_look:
             self._until_look -= 1
             return
         self._until_look = LEARN_EVERY - 1
-        coarse = frame[::8].astype(np.float32)
-        level = sqrt(float(np.dot(coarse, coarse)) / max(len(coarse), 1))
-        self._floor = min(level, self._floor * RISE + RISE_STEP, CAP_RMS)
+        # With cold caches a list of 120 numbers costs a fifth of what the same by array operations does.
+        coarse = memoryview(pcm).cast("h")[::8].tolist()
+        if coarse and self.gain > 0.0:
+            level = sqrt(sum(map(mul, coarse, coarse)) / len(coarse)) / self.gain
+            self._floor = min(level, self._floor * RISE + RISE_STEP, CAP_RMS)
 
     def make(self, count: int) -> Samples:
         """Return `count` samples of noise at the floor's level."""
         noise = np.take(self._pool, np.arange(self._position, self._position + count), mode="wrap")
         self._position = (self._position + count) % POOL_SAMPLES
-        scaled: Samples = np.rint(noise * self._floor).astype(np.int16)
+        scaled: Samples = np.rint(noise * (self._floor * self.gain)).astype(np.int16)
         return scaled

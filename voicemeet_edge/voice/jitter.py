@@ -111,20 +111,17 @@ class DelayEstimator:
         self._often: dict[int, int] = {}
         self._count = 0
         self._next = 0
+        self._news = False  # other values are in the window, or others often, than at the last choice
         self._since_update = 0
         self._spread = 0
         self._flush = False
         self._seen: list[int | None] = [None] * MAX_SEEN
 
-    def _remember(self, lateness: int) -> None:
-        """Put a lateness into the window in place of the oldest, and keep the least of it known."""
-        oldest = self._window[self._next]
-        self._window[self._next] = lateness
-        self._next = (self._next + 1) % WINDOW_FRAMES
+    def _recount(self, oldest: int, lateness: int) -> None:
+        """Count a lateness that is new in the window, and the oldest one no more when the window is full."""
+        self._news = True
         if self._count < WINDOW_FRAMES:
             self._count += 1
-        elif oldest == lateness:
-            return
         else:
             self._forget(oldest)
         self._often[lateness] = self._often.get(lateness, 0) + 1
@@ -176,24 +173,26 @@ class DelayEstimator:
         if self._seen[slot] == timestamp:
             return False
         self._seen[slot] = timestamp
-        if self._is_flush(lateness):
-            return False
-        self._remember(lateness)
+        if self.target is not None and self.base is not None:
+            # Frames that a link kept back during an outage and now hands over all at once are no jitter.
+            self._flush = lateness > (self.target if self._flush else self.base + LATEST)
+            if self._flush:
+                return False
+        oldest = self._window[self._next]
+        self._window[self._next] = lateness
+        self._next = (self._next + 1) % WINDOW_FRAMES
+        if self._count < WINDOW_FRAMES or oldest != lateness:
+            self._recount(oldest, lateness)
         self._since_update += 1
-        # While little is known every frame says much; later a look every 100 ms is enough.
+        # While little is known every frame says much; later a look every 100 ms is enough, if there is news.
         if self._since_update >= UPDATE_FRAMES or self._count < SHAPE_FRAMES:
             self._since_update = 0
-            self.target = self._choose()
+            if self._news:
+                self._news = False
+                self.target = self._choose()
         elif self.target is not None and lateness > self.target:
             self._since_update = UPDATE_FRAMES
         return True
-
-    def _is_flush(self, lateness: int) -> bool:
-        """Tell frames that a link kept back during an outage and now hands over all at once."""
-        if self.target is None or self.base is None:
-            return False
-        self._flush = lateness > (self.target if self._flush else self.base + LATEST)
-        return self._flush
 
     def _choose(self) -> int:
         if self._is_shorter_path():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from math import log10
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +39,7 @@ _SET_DTX = 4016
 _SET_SIGNAL = 4024
 _GET_LOOKAHEAD = 4027
 _RESET_STATE = 4028
+_SET_GAIN = 4034
 _SIGNAL_VOICE = 3001
 # Speech is in the first 8 kHz, and there the bits help most: at 36 kb/s PESQ-WB is 4.4 so, 4.1 with 20 kHz;
 # and SILK alone has FEC for all it carries.
@@ -320,9 +322,7 @@ class OpusDecoder:
         self._destroy = library.opus_decoder_destroy
         self._state = _create(library.opus_decoder_create, SAMPLE_RATE, 1)
         self._decoder = ctypes.c_void_p(self._state)
-        self._pcm = np.zeros(MAX_PACKET_SAMPLES, dtype=np.int16)
-        self._address = ctypes.c_void_p(self._pcm.ctypes.data)
-        self._frame = self._pcm[:FRAME_SAMPLES]
+        self._output = ctypes.create_string_buffer(MAX_PACKET_SAMPLES * 2)
 
     def decode(self, payload: bytes | None, fec: bool = False) -> Samples:
         """Decode a packet; with `fec`, the 20 ms before it; without a payload, conceal 20 ms.
@@ -335,27 +335,37 @@ class OpusDecoder:
         info = parse_packet(payload)
         if fec:
             return self.recover(payload, info.frame_samples)
-        return self.decode_parsed(payload)
+        return samples_of(self.decode_parsed(payload))
 
-    def decode_parsed(self, payload: bytes) -> Samples:
-        """Decode a packet that `parse_packet` has taken, without looking at it again."""
-        return self._run(payload, MAX_PACKET_SAMPLES, 0)
+    def decode_parsed(self, payload: bytes) -> bytes:
+        """Decode a packet that `parse_packet` has taken, without looking at it again; returns s16le."""
+        count = self._decode(self._decoder, payload, len(payload), self._output, MAX_PACKET_SAMPLES, 0)
+        if count < 0:
+            _check(count, "decode")
+        return cast(bytes, self._output[: count * 2])
 
     def recover(self, payload: bytes, samples: int) -> Samples:
         """Decode the last `samples` before this packet from the FEC inside it (RFC 6716 §4.2.4)."""
         parse_packet(payload)
-        return self._run(payload, _whole(samples), 1)
+        return samples_of(self._run(payload, _whole(samples), 1))
 
     def conceal(self, samples: int) -> Samples:
         """Continue the sound for `samples` (a multiple of 120, up to 5760) without a packet."""
-        return self._run(None, _whole(samples), 0)
+        return samples_of(self._run(None, _whole(samples), 0))
 
-    def _run(self, payload: bytes | None, samples: int, fec: int) -> Samples:
+    def _run(self, payload: bytes | None, samples: int, fec: int) -> bytes:
         size = 0 if payload is None else len(payload)
-        count = self._decode(self._decoder, payload, size, self._address, samples, fec)
-        if count == FRAME_SAMPLES:
-            return self._frame.copy()
-        return self._pcm[: _check(count, "decode")].copy()
+        count = self._decode(self._decoder, payload, size, self._output, samples, fec)
+        if count < 0:
+            _check(count, "decode")
+        return cast(bytes, self._output[: count * 2])
+
+    def set_gain(self, gain: float) -> None:
+        """Multiply all sound from now on by an amplitude factor; 0 is silence."""
+        decibels = 20.0 * log10(gain) if gain > 0.0 else -128.0
+        # Q8 dB in 16 bits (RFC 7845 §5.1 has the same); -128 dB leaves nothing of 16 bits.
+        steps = min(max(round(decibels * 256), -32_768), 32_767)
+        _check(self._ctl(self._state, _SET_GAIN, ctypes.c_int(steps)), "set")
 
     def reset(self) -> None:
         """Forget the past, as for a new sender."""
@@ -371,6 +381,11 @@ class OpusDecoder:
     def __del__(self) -> None:
         if getattr(self, "_state", None) is not None:
             self.close()
+
+
+def samples_of(pcm: bytes) -> Samples:
+    """Read s16le as samples; the array is read-only."""
+    return np.frombuffer(pcm, np.int16)
 
 
 def _whole(samples: int) -> int:

@@ -9,7 +9,9 @@ an offset is squeezed away, too small a one stretched, period by period (stretch
 the estimator's (jitter.py).
 
 A wake comes every 10 ms, and whatever ran in between has emptied the caches: what counts is how much
-different code and data one pull touches, so the usual pull is a handful of comparisons and one slice.
+different code and data one pull touches. So the usual pull is a handful of comparisons and a slice, and
+sound is bytes (s16le) until there is something to calculate: a single array operation costs a third of
+decoding a frame.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ import numpy.typing as npt
 from voicemeet_edge.voice import stretch
 from voicemeet_edge.voice.comfort import ComfortNoise
 from voicemeet_edge.voice.jitter import FRAME, MS, DelayEstimator, Frame, FrameStore
-from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet
+from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet, samples_of
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.red import RedError, unpack
 
 Samples = npt.NDArray[np.int16]
 
 PERIOD = 480  # samples, 10 ms; what the sound card takes at a time
+PERIOD_BYTES = PERIOD * 2  # s16le
 INBOX_PACKETS = 64  # packets between two pulls, 1.28 s of sound; a stalled card loses the oldest
 GUARD_S = 0.0025  # s; a packet closer than this before a pull counts as the next pull's: clocks drift
 START_OFFSET = 20 * MS  # samples above the first packet's lateness; the estimator corrects it soon
@@ -47,8 +50,6 @@ FADE_AFTER = 100 * MS  # samples of concealment before comfort noise takes over
 SOFT_JOIN = 5 * MS  # samples of cross-fade where sound comes back over concealment
 DTX_BYTES = 2  # an Opus packet this short says: silence until the next (RFC 7587 §3.1.3)
 HISTORY = 1_024  # sequence numbers remembered, 20 s, to tell a duplicate
-
-_NOTHING: Samples = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(slots=True)
@@ -91,7 +92,8 @@ class Playout:
         self._store = FrameStore()
         self._delay = DelayEstimator()
         self._comfort = ComfortNoise()
-        self._buffer: Samples = _NOTHING
+        self._gain = 1.0
+        self._buffer = b""  # s16le
         self._soft = 0  # samples at the buffer's end that are concealment and may be replaced
         self._next = 0  # unwrapped timestamp that follows the buffer
         self._played = 0  # card time, in samples
@@ -133,12 +135,12 @@ class Playout:
             if not self._inbox:
                 return
             packet, arrival = self._inbox.popleft()
-            self._counts.received += 1
             guard = 0 if arrival <= now - GUARD_S else PERIOD
             self._accept(packet, self._played + guard, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
         sequence, timestamp, ssrc, payload, _, red = packet
+        self._counts.received += 1
         if ssrc != self._ssrc:
             if ssrc == self._former_ssrc and self._store:
                 self._counts.late += 1  # a straggler of the sender that started afresh
@@ -146,25 +148,34 @@ class Playout:
             self._new_sender(packet)
         # RFC 3550 §5.1: timestamps wrap, so their difference is read as a signed 32-bit number.
         timestamp = self._newest + (timestamp - self._newest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-        # A packet seen before; the timestamp decides because the sequence wraps.
-        if self._sequences[sequence % HISTORY] == timestamp:
+        place = sequence % HISTORY
+        if self._sequences[place] == timestamp:
             self._counts.duplicate += 1
             return
-        self._sequences[sequence % HISTORY] = timestamp
-        if self._started and measured and self._is_far(timestamp, card_time):
-            return
-        if red:
-            try:
-                blocks = unpack(payload)
-            except RedError:
-                self._counts.broken += 1
+        self._sequences[place] = timestamp
+        if self._started and measured:
+            ahead = self._played + (len(self._buffer) >> 1) - self._next - card_time + timestamp
+            if (self._far_run or not -FAR < ahead < FAR) and self._is_far(ahead, timestamp):
                 return
-            self._newest = max(self._newest, timestamp)
-            for _type, offset, frame in reversed(blocks):
-                self._take(frame, timestamp - offset, card_time, measured, offset != 0)
-        else:
-            self._newest = max(self._newest, timestamp)
-            self._take(payload, timestamp, card_time, measured, False)
+        if red and payload and not payload[0] & 0x80:
+            red, payload = False, payload[1:]  # RFC 2198 §3: no copies, as on every clean path
+        if red:
+            self._unwrap(payload, timestamp, card_time, measured)
+            return
+        if timestamp > self._newest:
+            self._newest = timestamp
+        self._take(payload, timestamp, card_time, measured, False)
+
+    def _unwrap(self, payload: bytes, timestamp: int, card_time: int, measured: bool) -> None:
+        """Take a packet with copies apart (RFC 2198)."""
+        try:
+            blocks = unpack(payload)
+        except RedError:
+            self._counts.broken += 1
+            return
+        self._newest = max(self._newest, timestamp)
+        for _type, offset, frame in reversed(blocks):
+            self._take(frame, timestamp - offset, card_time, measured, offset != 0)
 
     def _take(self, payload: bytes, timestamp: int, card_time: int, measured: bool, copy: bool) -> None:
         """Put one frame into the store and note when it could first be played."""
@@ -192,10 +203,9 @@ class Playout:
             self._late_run = 0
         self._store.put(Frame(timestamp, samples, payload, info.has_fec, copy))
 
-    def _is_far(self, timestamp: int, card_time: int) -> bool:
+    def _is_far(self, ahead: int, timestamp: int) -> bool:
         """Drop packets far from the clock, unless several agree: then the sender's clock jumped."""
-        distance = self._present_offset() - (card_time - timestamp)
-        if -FAR < distance < FAR:
+        if -FAR < ahead < FAR:
             self._far_run = 0
             return False
         self._far_run += 1
@@ -238,7 +248,10 @@ class Playout:
 
     def _present_offset(self) -> int:
         """Card time of the next sample to be heard minus its timestamp."""
-        return self._played - (self._next - len(self._buffer))
+        return self._played + self._buffered() - self._next
+
+    def _buffered(self) -> int:
+        return len(self._buffer) >> 1
 
     def _start(self, timestamp: int, lateness: int) -> None:
         self._started = True
@@ -247,7 +260,7 @@ class Playout:
 
     def _move_to(self, offset: int, floor: int | None = None) -> None:
         """Let the buffer be followed by whatever gives this offset, in whole 2.5 ms."""
-        wanted = self._played + len(self._buffer) - offset
+        wanted = self._played + self._buffered() - offset
         if floor is not None:
             wanted = floor - (floor - wanted) // 120 * 120
         else:
@@ -256,38 +269,58 @@ class Playout:
         self._soft = 0
 
     def pull(self, now: float) -> Samples:
-        """Return the next 480 samples; call it each time the sound card takes 10 ms."""
+        """Return the next 480 samples, read-only; call it each time the sound card takes 10 ms."""
+        return samples_of(self.pull_pcm(now))
+
+    def pull_pcm(self, now: float, gain: float = 1.0) -> bytes:
+        """Return the next 480 samples as s16le, `gain` times as loud; instead of `pull`."""
         stalled = False
         if self._last_pull is not None and now - self._last_pull > STALL_S:
             stalled = True
             self._stall(int((now - self._last_pull) * 48_000))
         self._last_pull = now
-        if self._inbox:
+        if gain != self._gain:
+            self._set_gain(gain)
+        woken = bool(self._inbox)
+        if woken:
             self._drain(now, stalled)
         if self._started:
             if self._soft:
                 self._rejoin()
-            self._adapt()
-        if len(self._buffer) < PERIOD:
+            target = self._delay.target
+            if target is not None:
+                short = target - (self._played + (len(self._buffer) >> 1) - self._next)
+                if not -SLACK <= short <= 0:
+                    self._adapt(short)
+        if len(self._buffer) < PERIOD_BYTES:
             self._fill()
-        out, rest = self._buffer, _NOTHING
-        if len(out) != PERIOD:
-            out, rest = out[:PERIOD], out[PERIOD:]
-        self._buffer = rest
-        if self._soft > len(rest):
-            self._soft = len(rest)
+        if woken and len(self._buffer) < 2 * PERIOD_BYTES and self._started and not self._soft:
+            # The next pull would decode this frame, with caches that are cold again by then.
+            frame = self._store.take(self._next)
+            if frame is not None:
+                self._play(frame)
+        buffer = self._buffer
+        self._buffer = rest = buffer[PERIOD_BYTES:]
+        left = len(rest) >> 1
+        if self._soft > left:
+            self._soft = left
         self._played += PERIOD
-        self._offset = self._played + len(rest) - self._next
-        return out
+        self._offset = self._played + left - self._next
+        return buffer[:PERIOD_BYTES]
 
     def _fill(self) -> None:
         """Have at least a period in the buffer."""
         # Each round adds at least 2.5 ms, or consumes a frame of a bounded store.
         for _ in range(200):
             self._produce()
-            if len(self._buffer) >= PERIOD:
+            if len(self._buffer) >= PERIOD_BYTES:
                 return
-        self._append(np.zeros(PERIOD - len(self._buffer), dtype=np.int16))
+        self._buffer = self._buffer.ljust(PERIOD_BYTES, b"\0")
+
+    def _set_gain(self, gain: float) -> None:
+        """Let libopus multiply: there it costs nothing, and what is in the buffer is soon played."""
+        self._gain = self._comfort.gain = gain
+        self._decoder.set_gain(gain)
 
     def _stall(self, gap: int) -> None:
         """The card stood still, or only asked late and will catch up: forget where the frames lie."""
@@ -304,7 +337,8 @@ class Playout:
     def _produce(self) -> None:
         """Add sound to the buffer: decode, recover, or conceal."""
         if not self._started:
-            self._append(self._comfort.make(PERIOD) if self._ssrc is not None else _silence())
+            known = self._ssrc is not None
+            self._buffer += self._comfort.make(PERIOD).tobytes() if known else bytes(PERIOD_BYTES)
             self._next += PERIOD
             return
         frame = self._store.take(self._next)
@@ -334,12 +368,12 @@ class Playout:
         self._quiet = len(frame.payload) <= DTX_BYTES
         if not self._quiet:
             self._comfort.learn(sound)
-        if frame.timestamp == self._next and not len(self._buffer):
-            self._buffer = sound  # the usual case, and all that `_place` would do
-            self._next += len(sound)
+        if frame.timestamp == self._next and not self._soft:
+            self._buffer += sound  # the usual case, and all that `_place` would do
+            self._next += len(sound) >> 1
             self._concealed = 0
         else:
-            self._place(sound, frame.timestamp)
+            self._place(samples_of(sound), frame.timestamp)
         if self._store:
             self._store.forget_before(self._next)
 
@@ -360,11 +394,12 @@ class Playout:
         sound = sound[overlap - soft :]
         if soft:
             fade = min(SOFT_JOIN, soft)
-            start = len(self._buffer) - soft
-            joined = stretch.cross_fade(self._buffer[start : start + fade], sound[:fade])
-            self._buffer = np.concatenate((self._buffer[:start], joined, sound[fade:]))
+            start = self._buffered() - soft
+            old = samples_of(self._buffer)[start : start + fade]
+            joined = stretch.cross_fade(old, sound[:fade])
+            self._buffer = self._buffer[: start * 2] + joined.tobytes() + sound[fade:].tobytes()
         else:
-            self._buffer = np.concatenate((self._buffer, sound))
+            self._buffer += sound.tobytes()
         self._next += len(sound) - soft
         self._soft = 0
         self._concealed = 0
@@ -391,7 +426,7 @@ class Playout:
             self._counts.held_samples += held
         if not self._quiet:
             self._counts.concealed_samples += count
-        self._append(self._filler(count))
+        self._buffer += self._filler(count).tobytes()
         self._next += count - held
         self._soft = 0 if held or lost else count
         self._concealed += count
@@ -406,9 +441,6 @@ class Playout:
             return stretch.cross_fade(self._decoder.conceal(count), noise)
         return noise
 
-    def _append(self, sound: Samples) -> None:
-        self._buffer = np.concatenate((self._buffer, sound))
-
     # --- delay ----------------------------------------------------------------------------------
 
     def _shortfall(self) -> int:
@@ -416,14 +448,8 @@ class Playout:
         target = self._delay.target
         return 0 if target is None else target - self._present_offset()
 
-    def _adapt(self) -> None:
+    def _adapt(self, short: int) -> None:
         """Move the offset towards the target by one period of the waveform, when it can be unheard."""
-        target = self._delay.target
-        if target is None:
-            return
-        short = target - (self._played + len(self._buffer) - self._next)
-        if -SLACK <= short <= 0:
-            return
         if short < -JUMP:
             self._skip(-short)
             return
@@ -431,29 +457,31 @@ class Playout:
             return
         self._decode_ahead()
         longest = stretch.MAX_PERIOD if short > 0 else min(stretch.MAX_PERIOD, -short)
-        hard = len(self._buffer) - self._soft
-        period = stretch.find_period(self._buffer[:hard], longest)
+        sound = samples_of(self._buffer)
+        hard = len(sound) - self._soft
+        period = stretch.find_period(sound[:hard], longest, stretch.QUIET_RMS * self._gain)
         if period is None or (period.similarity < MIN_SIMILARITY and abs(short) < URGENT):
             return
         if short > 0:
-            self._buffer = stretch.stretch(self._buffer, period.samples)
+            sound = stretch.stretch(sound, period.samples)
             self._counts.stretched += 1
             self._counts.stretched_samples += period.samples
         else:
-            self._buffer = stretch.squeeze(self._buffer, period.samples)
+            sound = stretch.squeeze(sound, period.samples)
             self._counts.squeezed += 1
             self._counts.squeezed_samples += period.samples
+        self._buffer = sound.tobytes()
         self._pause_until = self._played + CHANGE_PAUSE
 
     def _decode_ahead(self) -> None:
         """Decode frames that are here in order until the search of a period sees enough."""
-        while len(self._buffer) < stretch.NEEDED:
+        while self._buffered() < stretch.NEEDED:
             frame = self._store.covering(self._next)
             if frame is None or self._soft:
                 return
-            before = len(self._buffer)
+            before = self._buffered()
             self._play(frame)
-            if len(self._buffer) <= before or len(self._buffer) > MAX_PACKET_SAMPLES:
+            if self._buffered() <= before or self._buffered() > MAX_PACKET_SAMPLES:
                 return
 
     def _skip(self, surplus: int) -> None:
@@ -463,7 +491,3 @@ class Playout:
         self._next += surplus // 120 * 120
         self._soft = 0
         self._pause_until = self._played + CHANGE_PAUSE
-
-
-def _silence() -> Samples:
-    return np.zeros(PERIOD, dtype=np.int16)

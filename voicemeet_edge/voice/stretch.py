@@ -32,8 +32,10 @@ class Period:
     """Normalised correlation at that shift, -1 to 1; 1 for silence."""
 
 
-def find_period(sound: Samples, longest: int = MAX_PERIOD) -> Period | None:
+def find_period(sound: Samples, longest: int = MAX_PERIOD, quiet_rms: float = QUIET_RMS) -> Period | None:
     """Find the shift of MIN_PERIOD to `longest` samples at which the sound repeats best.
+
+    Below `quiet_rms` any shift will do.
 
     Returns None when the sound is too short for the search.
     """
@@ -42,7 +44,7 @@ def find_period(sound: Samples, longest: int = MAX_PERIOD) -> Period | None:
     if longest < MIN_PERIOD:
         return None
     window = sound[: longest + OVERLAP].astype(np.float32)
-    if float(np.dot(window, window)) < QUIET_RMS**2 * len(window):
+    if float(np.dot(window, window)) < quiet_rms**2 * len(window):
         return Period(longest, 1.0)
     coarse = window.reshape(-1, DECIMATION).mean(axis=1)
     first, template = MIN_PERIOD // DECIMATION, OVERLAP // DECIMATION
