@@ -24,7 +24,7 @@ from voicemeet_edge.webrtc.options import (
 )
 from voicemeet_edge.webrtc.peer import Peer
 from voicemeet_edge.webrtc.sdp import leaks, parse
-from voicemeet_edge.webrtc.turn import QuickTransaction, retry_delays
+from voicemeet_edge.webrtc.turn import QuickTransaction, QuickTurnUdp, _connect_first, retry_delays
 
 
 @pytest.fixture
@@ -64,6 +64,20 @@ async def test_relayed_voice_in_other_threads_than_the_loops(server: Coturn) -> 
         await asyncio.gather(caller.hears(answerer), answerer.hears(caller))
         assert caller.peer.any_thread
         await talk_in_threads(caller, answerer)
+
+
+async def test_an_address_without_a_route_is_passed_over(server: Coturn) -> None:
+    def make() -> QuickTurnUdp:
+        return QuickTurnUdp((server.address, server.port), "", "", 600, 240)
+
+    unusable = ("255.255.255.255", 3478)  # broadcast: connecting is not allowed
+    transport, _ = _connect_first([unusable, (server.address, server.port)], make)
+    assert transport.get_extra_info("peername") == (server.address, server.port)
+    transport.close()
+    with pytest.raises(OSError, match="no address"):
+        _connect_first([], make)
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's to say
+        _connect_first([unusable], make)
 
 
 async def test_a_relay_over_tcp_is_the_loops(server: Coturn) -> None:

@@ -338,7 +338,7 @@ async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_f
     inner: asyncio.BaseTransport
     if rung.url.transport is IceTransport.UDP:
         found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM)
-        inner, client = open_udp(QuickTurnUdp(*arguments), remote=found[0][4])
+        inner, client = _connect_first([one[4] for one in found], lambda: QuickTurnUdp(*arguments))
     else:
         context: ssl.SSLContext | None = None
         if rung.url.transport is IceTransport.TLS:
@@ -358,3 +358,20 @@ async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_f
             inner.abort()  # also when cancelled by the rung's time: else the socket stays
         raise
     return protocol
+
+
+def _connect_first(
+    addresses: Sequence[tuple[Any, ...]], make: Callable[[], QuickTurnUdp]
+) -> tuple[UdpTransport, QuickTurnUdp]:
+    """Connect a socket to the first address there is a route to: a name may have IPv6 where we have none.
+
+    Raises:
+        OSError: to none of them.
+    """
+    failed: OSError = OSError("the name has no address")
+    for address in addresses:
+        try:
+            return open_udp(make(), remote=address)
+        except OSError as error:
+            failed = error
+    raise failed

@@ -208,12 +208,11 @@ def _peername(own: socket.socket) -> Any:
 
 def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
     """Return how many seconds ago the kernel received it, as its time stamp says."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            age = time.time() - seconds - nanoseconds * 1e-9
-            return age if 0.0 <= age <= MAX_AGE_S else 0.0
-    return 0.0
+    if not ancillary or len(ancillary[0][2]) != _TIMESPEC.size:
+        return 0.0  # nothing else was asked for, so nothing else can be in its place
+    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+    age: float = time.time() - seconds - nanoseconds * 1e-9
+    return age if 0.0 <= age <= MAX_AGE_S else 0.0
 
 
 def open_udp(
