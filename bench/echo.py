@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.audio.wav import read_wav, write_wav
-from voicemeet_edge.testing.room import Room, erle_db, periods
+from voicemeet_edge.testing.room import Room, erle_db, frames
 from voicemeet_edge.voice.echo import NAMES, EchoCanceller, choose
 
 RATE = 48_000  # Hz
@@ -82,9 +82,9 @@ def find_delay(said: Samples, heard: Samples) -> int:
 def measure(canceller: EchoCanceller, far: Samples, near: Samples, mic: Samples) -> Result:
     """Run a canceller over the recordings and judge it."""
     started = time.process_time()
-    frames = [canceller.process(n, f).copy() for n, f in zip(periods(mic), periods(far), strict=True)]
+    done = [canceller.process(n, f).copy() for n, f in zip(frames(mic), frames(far), strict=True)]
     cpu_s = time.process_time() - started
-    cleaned = np.concatenate(frames)
+    cleaned = np.concatenate(done)
     seconds = len(cleaned) // RATE
     far_speaks, near_speaks = speaks(far, seconds), speaks(near, seconds)
     # An echo outlives its cause: the second after counts as far speech for "alone".

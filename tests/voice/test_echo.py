@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from pystoi import stoi
 
-from voicemeet_edge.testing.room import Room, erle_db, periods
+from voicemeet_edge.testing.room import Room, erle_db, frames
 from voicemeet_edge.testing.signals import speech_like
 from voicemeet_edge.voice import echo
-from voicemeet_edge.voice.echo import EchoCanceller, HalfDuplex, Off, Watched, choose
+from voicemeet_edge.voice.echo import Aec3, EchoCanceller, HalfDuplex, Off, Watched, choose
 
 Samples = npt.NDArray[np.int16]
 SECOND = 48_000
@@ -31,9 +31,9 @@ def near_voice() -> Samples:
 
 
 def run(canceller: EchoCanceller, near: Samples, far: Samples) -> Samples:
-    frames = [canceller.process(n, f).copy() for n, f in zip(periods(near), periods(far), strict=True)]
-    assert all(len(frame) == 480 and frame.dtype == np.int16 for frame in frames)
-    return np.concatenate(frames)
+    done = [canceller.process(n, f).copy() for n, f in zip(frames(near), frames(far), strict=True)]
+    assert all(len(frame) == 960 and frame.dtype == np.int16 for frame in done)
+    return np.concatenate(done)
 
 
 def likeness(said: Samples, heard: Samples, delay: int = 0) -> float:
@@ -92,34 +92,81 @@ def test_a_faint_echo_is_not_taken_for_none(aec3: EchoCanceller) -> None:
     assert not aec3.echo_free
 
 
+def test_the_near_talker_is_clearer_than_aec3_leaves_him_while_both_speak(aec3: EchoCanceller) -> None:
+    said, far = near_voice(), far_voice()
+    heard = Room(echo_db=-12.0).microphone(far, said)
+    late = slice(6 * SECOND, 15 * SECOND)
+    bare = likeness(said[late], run(Aec3(), heard, far)[late], 720)
+    assert likeness(said[late], run(aec3, heard, far)[late], 720) >= bare + 0.03
+
+
+def test_what_was_put_back_for_the_talker_does_not_outlive_him(aec3: EchoCanceller) -> None:
+    far, said = far_voice(), near_voice().copy()
+    said[8 * SECOND :] = 0
+    heard = Room().microphone(far, said)
+    gains = [gain for gain in erle_db(heard, run(aec3, heard, far))[9:15] if gain is not None]
+    assert min(gains) >= 25.0
+
+
+def test_a_canceller_without_work_rests_and_is_warm_before_it_counts_again() -> None:
+    class Counting:
+        name = "counting"
+        calls = 0
+
+        def process(self, near: Samples, far: Samples) -> Samples:
+            self.calls += 1
+            return near
+
+    inner = Counting()
+    watched = Watched(inner, 720)
+    frames_of_said = frames(near_voice())
+    silence = np.zeros(960, np.int16)
+
+    def hear(first: int, count: int) -> Samples:
+        done = [watched.process(frames_of_said[n], silence).copy() for n in range(first, first + count)]
+        return np.concatenate(done)
+
+    watched._watch.echo_free = True
+    hear(0, 1)
+    assert inner.calls == 1
+    hear(1, 99)
+    assert inner.calls == 1
+    watched._watch.echo_free = False
+    back = hear(100, echo.WARM_FRAMES)
+    assert inner.calls == 1 + echo.WARM_FRAMES
+    said = near_voice()[100 * 960 - 720 : (100 + echo.WARM_FRAMES) * 960 - 720]
+    np.testing.assert_array_equal(back, said)
+
+
 def test_stepping_aside_and_back_does_not_click() -> None:
     class Constant:
         name = "constant"
 
         def process(self, near: Samples, far: Samples) -> Samples:
-            return np.full(480, 1000, np.int16)
+            return np.full(960, 1000, np.int16)
 
     watched = Watched(Constant(), 0)
-    silence = np.zeros(480, np.int16)
+    silence = np.zeros(960, np.int16)
     watched._watch.echo_free = True
     joined = np.concatenate([watched.process(silence, silence).copy() for _ in range(3)])
     watched._watch.echo_free = False
-    joined = np.concatenate([joined, *(watched.process(silence, silence).copy() for _ in range(3))])
+    joined = np.concatenate([joined, *(watched.process(silence, silence).copy() for _ in range(80))])
     assert np.abs(np.diff(joined.astype(int), prepend=1000)).max() <= 4
-    assert joined[960] == 0
+    assert joined[1920] == 0
     assert joined[-1] == 1000
 
 
 def test_half_duplex_ducks_while_the_far_end_speaks_and_150_ms_longer() -> None:
     canceller = HalfDuplex()
-    near = np.full(480, 10_000, np.int16)
-    far = speech_like(1)[:480] * 0 + 8000
-    silence = np.zeros(480, np.int16)
+    near = np.full(960, 10_000, np.int16)
+    far = np.full(960, 8000, np.int16)
+    silence = np.zeros(960, np.int16)
     assert canceller.process(near, silence)[0] == 10_000
-    for _ in range(5):
-        out = canceller.process(near, far.astype(np.int16)).copy()
+    for _ in range(3):
+        out = canceller.process(near, far).copy()
     assert np.abs(out).max() <= 100
-    levels = [int(np.abs(canceller.process(near, silence)).max()) for _ in range(25)]
+    after = np.concatenate([canceller.process(near, silence).copy() for _ in range(12)])
+    levels = [int(np.abs(period).max()) for period in after.reshape(-1, 480)]
     assert all(level <= 100 for level in levels[:14])
     assert levels[-1] == 10_000
     assert sum(100 < level < 10_000 for level in levels) >= 2  # it comes up gently

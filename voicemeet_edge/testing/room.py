@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.card import PERIOD_SAMPLES, SAMPLE_RATE
+from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import resample
+from voicemeet_edge.voice.echo import FRAME_SAMPLES
 
 Signal = npt.NDArray[np.float64]
 Samples = npt.NDArray[np.int16]
@@ -89,6 +90,6 @@ def erle_db(before: Samples, after: Samples) -> list[float | None]:
     return gains
 
 
-def periods(samples: Samples) -> npt.NDArray[np.int16]:
-    """Cut a signal into whole 10 ms periods, one per row."""
-    return samples[: len(samples) // PERIOD_SAMPLES * PERIOD_SAMPLES].reshape(-1, PERIOD_SAMPLES)
+def frames(samples: Samples) -> npt.NDArray[np.int16]:
+    """Cut a signal into whole 20 ms frames, one per row."""
+    return samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)

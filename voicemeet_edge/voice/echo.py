@@ -1,12 +1,12 @@
 """Echo cancellation: one interface, WebRTC's AEC3 from two packages, and half duplex without any.
 
-One rule: `process(near, far)` gets 10 ms of both in lock-step, and the far frame is the one that is about
+One rule: `process(near, far)` gets 20 ms of both in lock-step, and the far frame is the one that is about
 to be heard. AEC3 finds the way from there by itself, up to 250 ms; far after its own echo is useless.
 
 Which one, measured on a synthetic room (bench/echo.py): AEC3 removes more than 30 dB also over drifting
 clocks and an overdriven loudspeaker. Its price is the near talker's quality while both talk, also where
-there is no echo at all; so `EchoWatch` lets the microphone pass untouched while nothing comes back (a
-headset, a handset, a card that cancels by itself).
+there is no echo at all; so `Watched` puts some of the untouched microphone back where the talker outweighs
+the echo, and all of it while nothing comes back (a handset, a card that cancels by itself).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,8 @@ import numpy.typing as npt
 logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 48_000  # Hz
-PERIOD_SAMPLES = 480  # 10 ms, the only frame AEC3 knows
+PERIOD_SAMPLES = 480  # 10 ms, the only period AEC3 knows
+FRAME_SAMPLES = 2 * PERIOD_SAMPLES  # what one wake of the capture thread brings
 STREAM_DELAY_MS = 60  # ms; where AEC3 begins to look: 40 ms in the loudspeaker's buffer, 20 on the way back
 
 TAIL_MS = 150  # ms; how long the microphone stays down after the far end fell silent: a room's echo
@@ -31,19 +33,25 @@ DUCKED_GAIN = 0.01  # -40 dB; below the noise of the line, and not a dead line
 NOISE_LEVEL = 0  # of 0..3, the mildest: 6 ms more delay, and a quieter room behind the talker
 SPEECH_DBFS = -45.0  # dBFS rms; a far frame above this can be heard back from a loudspeaker
 WATCH_PATH = 30  # periods (300 ms): AEC3 itself looks no further
-WATCH_MOMENTS = 400  # moments with a loud far end (4 s of them) before the room is judged
-WATCH_EVERY = 20  # moments between two judgements
+WATCH_LEAST = 100  # moments with a loud far end (1 s of them, in 2 to 4 s of speech) to judge a room by
+WATCH_MOMENTS = 400  # moments remembered
+WATCH_FRAMES = 10  # frames (200 ms) between two looks
+WATCH_JUDGED = 4  # looks between two judgements: what a room is like does not change in a second
 WATCH_POWER = (32768.0 * 10.0 ** (-40.0 / 20.0)) ** 2  # -40 dBFS; quieter, an echo would drown in noise
 FREE_BELOW = 10.0 ** (-55.0 / 10.0)  # power; an echo 55 dB under the far end is heard by nobody
 BACK_BELOW = 10.0 ** (-50.0 / 10.0)  # power; above this the canceller comes back, so it does not flutter
 OPEN_MS = 30  # ms in which the microphone comes up again; a jump would click
 
+MOST_SHARE = 0.3  # -10 dB; more lets more echo through and does not make the talker clearer
+SHARE_OF_LEFT = 0.5  # share by power left: keeps the echo put back some 20 dB under the talker at any level
+SHARE_FALL = 0.85  # per frame, -7 dB in 100 ms: over the holes between syllables, not into the next sentence
+LEAST_SHARE = 0.01  # -40 dB; less is not worth mixing
+QUIET_PEAK = 730  # of 32768, -33 dBFS, speech of -45 dBFS; what is left of noise is no talker
+WARM_FRAMES = 50  # frames (1 s) in which a canceller learns the room before its output counts again
+HEARD_POWER = (32768.0 * 10.0 ** (-50.0 / 20.0)) ** 2  # -50 dBFS; a far end quieter than this has no echo
+
 Frame = npt.NDArray[np.int16]
-
-
-def _power(frame: Frame) -> float:
-    wide = frame.astype(np.float32)
-    return float(np.dot(wide, wide)) / PERIOD_SAMPLES
+Wide = npt.NDArray[np.float32]
 
 
 class EchoCanceller(Protocol):
@@ -54,20 +62,11 @@ class EchoCanceller(Protocol):
         """The word of the settings."""
 
     def process(self, near: Frame, far: Frame) -> Frame:
-        """Return the near frame without the far one's echo; 480 samples each."""
+        """Return the near frame without the far one's echo; FRAME_SAMPLES each.
 
-
-class Delay:
-    """Delay a signal by a fixed number of samples."""
-
-    def __init__(self, samples: int) -> None:
-        self._line = np.zeros(samples + PERIOD_SAMPLES, np.int16)
-
-    def process(self, frame: Frame) -> Frame:
-        """Take 10 ms in and return the 10 ms of `samples` ago; a buffer of this object."""
-        self._line[:-PERIOD_SAMPLES] = self._line[PERIOD_SAMPLES:]
-        self._line[-PERIOD_SAMPLES:] = frame
-        return self._line[:PERIOD_SAMPLES]
+        Neither is changed, now or later by its owner: a canceller may keep them. What is returned is
+        good until the next call.
+        """
 
 
 class EchoWatch:
@@ -75,41 +74,69 @@ class EchoWatch:
 
     Where the far end has been loud for the longest way an echo may take, the microphone hears at least
     the echo, whoever else speaks. The quietest twentieth of such moments is an upper bound of the echo.
+    It looks five times a second at what was kept until then, so that most frames cost next to nothing.
     """
 
     def __init__(self) -> None:
-        self._far: deque[float] = deque(maxlen=WATCH_PATH)
+        self._kept: list[tuple[Frame, Frame]] = []
+        self._looks = 0
         self._level = 0.0  # of the far end, smoothed
+        self._far: deque[float] = deque(maxlen=WATCH_PATH)
         self._loud_for = 0  # periods in a row with a loud far end
-        self._ratios = np.zeros(WATCH_MOMENTS, np.float64)
-        self._moments = 0
+        self._ratios: deque[float] = deque(maxlen=WATCH_MOMENTS)
         self.echo_free = False
+        self.far_heard = False
+        """Whether the far end spoke in the last 200 ms looked at."""
 
     def look(self, near: Frame, far: Frame) -> None:
-        """Take 10 ms of both."""
-        self._level += 0.3 * (_power(far) - self._level)
-        self._far.append(self._level)
-        # Counted first: most periods end here, and this runs a hundred times a second.
-        self._loud_for = self._loud_for + 1 if self._level >= WATCH_POWER else 0
-        if self._loud_for < WATCH_PATH:
+        """Take a frame of both, and keep them for a while."""
+        self._kept.append((near, far))
+        if len(self._kept) < WATCH_FRAMES:
             return
-        self._ratios[self._moments % WATCH_MOMENTS] = _power(near) / min(self._far)
-        self._moments += 1
-        if self._moments >= WATCH_MOMENTS and self._moments % WATCH_EVERY == 0:
-            bound = float(np.partition(self._ratios, WATCH_MOMENTS // 20)[WATCH_MOMENTS // 20])
+        powers = [_powers(frames) for frames in zip(*self._kept, strict=True)]
+        self._kept.clear()
+        self._collect(*powers)
+        self.far_heard = max(powers[1]) >= HEARD_POWER
+        self._looks += 1
+        if self._looks % WATCH_JUDGED == 0 and len(self._ratios) >= WATCH_LEAST:
+            bound = sorted(self._ratios)[len(self._ratios) // 20]
             self.echo_free = bound < (BACK_BELOW if self.echo_free else FREE_BELOW)
+
+    def _collect(self, near: list[float], far: list[float]) -> None:
+        for near_power, far_power in zip(near, far, strict=True):
+            self._level += 0.3 * (far_power - self._level)
+            self._far.append(self._level)
+            self._loud_for = self._loud_for + 1 if self._level >= WATCH_POWER else 0
+            if self._loud_for >= WATCH_PATH:
+                self._ratios.append(near_power / min(self._far))
+
+
+def _powers(frames: tuple[Frame, ...]) -> list[float]:
+    """Return the mean square of each period."""
+    wide = np.concatenate(frames).astype(np.float32).reshape(-1, PERIOD_SAMPLES)
+    powers: list[float] = (np.einsum("ij,ij->i", wide, wide) / PERIOD_SAMPLES).tolist()
+    return powers
 
 
 class Watched:
-    """A canceller that steps aside while the room gives nothing back; it goes on listening."""
+    """A canceller whose output gets back some of the untouched microphone: all of it where there is no echo.
+
+    AEC3 takes its linear filter to remove 6 dB at most whatever it really removes, and so mutes what the
+    near talker says while the far end is heard, even 30 dB above the echo. No setting of it says otherwise.
+    How much of the microphone's power it left tells how much of that was the talker: that share of a
+    share is put back. Where only the far end speaks, nearly nothing is left and nothing is put back.
+    """
 
     def __init__(self, inner: EchoCanceller, delay_samples: int) -> None:
         self._inner = inner
         self._watch = EchoWatch()
-        self._delay = Delay(delay_samples)
+        self._late = FRAME_SAMPLES - delay_samples  # the inner one's delay is at most a frame
+        self._before: Frame = np.zeros(FRAME_SAMPLES, np.int16)
         self._share = 0.0  # of the untouched signal
-        self._ramp = np.linspace(0.0, 1.0, PERIOD_SAMPLES, dtype=np.float32)
-        self._out = np.zeros(PERIOD_SAMPLES, np.int16)
+        self._warm = WARM_FRAMES
+        self._ramp = np.linspace(0.0, 1.0, FRAME_SAMPLES, dtype=np.float32)
+        self._out = np.zeros(FRAME_SAMPLES, np.int16)
+        self._part = np.zeros(FRAME_SAMPLES, np.int16)
 
     @property
     def name(self) -> str:
@@ -122,16 +149,47 @@ class Watched:
         return self._watch.echo_free
 
     def process(self, near: Frame, far: Frame) -> Frame:
-        """Return the cleaned frame, the untouched one, or on the way between both a mix."""
-        self._watch.look(near, far)
-        untouched = self._delay.process(near)
+        """Return the cleaned frame, the untouched one, or a mix of both."""
+        watch = self._watch
+        watch.look(near, far)
+        before, self._before = self._before, near
+        if watch.echo_free and self._share == 1.0:
+            self._warm = 0
+            return self._untouched(before, near)
         cleaned = self._inner.process(near, far)
-        wanted = 1.0 if self._watch.echo_free else 0.0
-        if wanted == self._share:
-            return untouched if wanted else cleaned
-        share = self._ramp if wanted else self._ramp[::-1]
-        self._share = wanted
-        self._out[:] = cleaned + share * (untouched.astype(np.float32) - cleaned)
+        if self._warm < WARM_FRAMES:
+            self._warm += 1
+            return self._untouched(before, near)
+        if not (watch.far_heard or watch.echo_free or self._share):
+            return cleaned
+        left = int(np.maximum.reduce(cleaned))
+        if left < QUIET_PEAK and not self._share and not watch.echo_free:
+            return cleaned
+        untouched = self._untouched(before, near)
+        share = 1.0 if watch.echo_free else self._next_share(left, int(np.maximum.reduce(untouched)))
+        return self._mix(cleaned, untouched, share)
+
+    def _untouched(self, before: Frame, near: Frame) -> Frame:
+        return np.concatenate((before[self._late :], near[: self._late]))
+
+    def _next_share(self, left: int, heard: int) -> float:
+        # Peaks stand for powers: one call each instead of two, and calls are what costs here.
+        wanted = 0.0
+        if self._watch.far_heard and left >= QUIET_PEAK:
+            wanted = min(SHARE_OF_LEFT * (left / max(heard, left)) ** 2, MOST_SHARE)
+        share = max(wanted, min(self._share, MOST_SHARE) * SHARE_FALL)
+        return share if share > LEAST_SHARE else 0.0
+
+    def _mix(self, cleaned: Frame, untouched: Frame, share: float) -> Frame:
+        former, self._share = self._share, share
+        if share == former:
+            of_untouched: Wide | np.float32 = np.float32(share)
+        else:
+            of_untouched = self._ramp * np.float32(share - former) + np.float32(former)
+        # Mixed in place, type and all: nothing can saturate, for the two shares make one.
+        np.multiply(untouched, of_untouched, out=self._part, casting="unsafe")
+        np.multiply(cleaned, np.float32(1.0) - of_untouched, out=self._out, casting="unsafe")
+        self._out += self._part
         return self._out
 
 
@@ -154,24 +212,23 @@ class HalfDuplex:
         self._tail = 0
         self._gain = 1.0
         self._threshold = (32768.0 * 10.0 ** (SPEECH_DBFS / 20.0)) ** 2
-        self._wide = np.zeros(PERIOD_SAMPLES, np.float32)
-        self._out = np.zeros(PERIOD_SAMPLES, np.int16)
 
     def process(self, near: Frame, far: Frame) -> Frame:
         """Return the near frame, or next to nothing of it while the far end speaks."""
-        if _power(far) > self._threshold:
-            self._tail = TAIL_MS // 10
-        elif self._tail > 0:
-            self._tail -= 1
-        # Down at once, for the reference comes before its echo but not by much; up gently.
-        target = DUCKED_GAIN if self._tail > 0 else min(1.0, self._gain + 10.0 / OPEN_MS)
-        if target == self._gain == 1.0:
+        gains = [self._gain]
+        for power in _powers((far,)):
+            if power > self._threshold:
+                self._tail = TAIL_MS // 10
+            elif self._tail > 0:
+                self._tail -= 1
+            # Down at once, for the reference comes before its echo but not by much; up gently.
+            gains.append(DUCKED_GAIN if self._tail > 0 else min(1.0, gains[-1] + 10.0 / OPEN_MS))
+        self._gain = gains[-1]
+        if min(gains) == 1.0:
             return near
-        ramp = np.linspace(self._gain, target, PERIOD_SAMPLES, dtype=np.float32)
-        self._gain = target
-        np.multiply(near, ramp, out=self._wide)
-        np.copyto(self._out, self._wide, casting="unsafe")
-        return self._out
+        ramps = [np.linspace(*ends, PERIOD_SAMPLES, dtype=np.float32) for ends in pairwise(gains)]
+        ducked: Frame = (near * np.concatenate(ramps)).astype(np.int16)
+        return ducked
 
 
 class Aec3:
@@ -216,14 +273,22 @@ class Livekit:
 
     def process(self, near: Frame, far: Frame) -> Frame:
         """Return the near frame without echo: far in first, always."""
-        self._module.process_reverse_stream(self._wrap(far))
-        frame = self._wrap(near)
-        self._module.process_stream(frame)
-        return np.frombuffer(frame.data, np.int16)
+        return np.concatenate(
+            [
+                self._period(near[start : start + PERIOD_SAMPLES], far[start : start + PERIOD_SAMPLES])
+                for start in range(0, FRAME_SAMPLES, PERIOD_SAMPLES)
+            ]
+        )
 
-    def _wrap(self, frame: Frame) -> Any:
+    def _period(self, near: Frame, far: Frame) -> Frame:
+        self._module.process_reverse_stream(self._wrap(far))
+        wrapped = self._wrap(near)
+        self._module.process_stream(wrapped)
+        return np.frombuffer(wrapped.data, np.int16)
+
+    def _wrap(self, period: Frame) -> Any:
         # A bytearray, for livekit works in place.
-        return self._frame(bytearray(frame.tobytes()), SAMPLE_RATE, 1, PERIOD_SAMPLES)
+        return self._frame(bytearray(period.tobytes()), SAMPLE_RATE, 1, PERIOD_SAMPLES)
 
 
 CANCELLERS: dict[str, Callable[[], EchoCanceller]] = {
