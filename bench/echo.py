@@ -39,6 +39,7 @@ class Result:
     erle: list[float | None]
     alone_stoi: float | None
     both_stoi: float | None
+    both_pesq: float | None
     delay_ms: float
     cpu_ms_per_s: float
 
@@ -67,6 +68,19 @@ def near_stoi(said: Samples, heard: Samples, where: npt.NDArray[np.bool_], delay
     clean = np.concatenate([said[s * RATE : (s + 1) * RATE] for s in chosen]).astype(np.float64)
     noisy = np.concatenate([heard[s * RATE + delay : (s + 1) * RATE + delay] for s in chosen])
     return float(stoi(clean, noisy.astype(np.float64), RATE))
+
+
+def near_pesq(said: Samples, heard: Samples, where: npt.NDArray[np.bool_], delay: int) -> float | None:
+    """Return the mean PESQ-WB of the two-second stretches that lie whole in the seconds chosen."""
+    from bench.quality import score
+
+    scores: list[float] = []
+    for second in range(0, len(where) - 1, 2):
+        end = (second + 2) * RATE
+        if where[second] and where[second + 1] and end + delay <= len(heard):
+            found = score(said[second * RATE : end], heard[second * RATE + delay : end + delay])
+            scores += [segment.pesq for segment in found.segments]
+    return float(np.mean(scores)) if scores else None
 
 
 def find_delay(said: Samples, heard: Samples) -> int:
@@ -98,6 +112,7 @@ def measure(canceller: EchoCanceller, far: Samples, near: Samples, mic: Samples)
         erle=[g if far_speaks[i] and not near_speaks[i] else None for i, g in enumerate(gains[:seconds])],
         alone_stoi=near_stoi(near, cleaned, near_speaks & ~echo_there & settled, delay),
         both_stoi=near_stoi(near, cleaned, near_speaks & far_speaks & settled, delay),
+        both_pesq=near_pesq(near, cleaned, near_speaks & far_speaks & settled, delay),
         delay_ms=delay / 48.0,
         cpu_ms_per_s=cpu_s * 1000.0 * RATE / len(cleaned),
     )
@@ -122,6 +137,7 @@ def report(results: list[Result]) -> str:
         (f"mean ERLE after {SETTLE_S} s (dB)", [show(r.mean_erle()) for r in results]),
         ("near alone, STOI", [show(r.alone_stoi, 3) for r in results]),
         ("both speak, near's STOI", [show(r.both_stoi, 3) for r in results]),
+        ("both speak, near's PESQ-WB", [show(r.both_pesq, 2) for r in results]),
         ("delay added (ms)", [show(r.delay_ms) for r in results]),
         ("CPU (ms per s)", [show(r.cpu_ms_per_s) for r in results]),
     ]

@@ -45,6 +45,7 @@ OPEN_MS = 30  # ms in which the microphone comes up again; a jump would click
 MOST_SHARE = 0.3  # -10 dB; more lets more echo through and does not make the talker clearer
 SHARE_OF_LEFT = 0.5  # share by power left: keeps the echo put back some 20 dB under the talker at any level
 SHARE_FALL = 0.85  # per frame, -7 dB in 100 ms: over the holes between syllables, not into the next sentence
+SHARE_HELD = 0.5  # of the share; while this much is still wanted, it stays
 LEAST_SHARE = 0.01  # -40 dB; less is not worth mixing
 QUIET_PEAK = 730  # of 32768, -33 dBFS, speech of -45 dBFS; what is left of noise is no talker
 WARM_FRAMES = 50  # frames (1 s) in which a canceller learns the room before its output counts again
@@ -177,6 +178,8 @@ class Watched:
         wanted = 0.0
         if self._watch.far_heard and left >= QUIET_PEAK:
             wanted = min(SHARE_OF_LEFT * (left / max(heard, left)) ** 2, MOST_SHARE)
+        if self._share * SHARE_HELD <= wanted <= self._share:
+            return self._share  # near enough; a share that stays spares the ramp
         share = max(wanted, min(self._share, MOST_SHARE) * SHARE_FALL)
         return share if share > LEAST_SHARE else 0.0
 
