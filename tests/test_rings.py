@@ -34,6 +34,7 @@ PURE = (
     "audio.card",
     "audio.events",
     "audio.mixer",
+    "audio.pace",
     "audio.tones",
     "backend.verbs",
     "call.diagram",

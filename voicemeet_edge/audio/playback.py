@@ -1,6 +1,7 @@
 """The playback thread's work: playout, tones, volume, the far reference, loudspeaker.
 
-One rule: what is written to the card was given to the echo canceller's queue just before.
+One rule: what is written to the card was given to the echo canceller's queue just before. And what is to be
+played is decided when the card has room for it (audio/pace.py), not a period before.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from voicemeet_edge.audio.card import PlaybackStream, SoundCard
 from voicemeet_edge.audio.events import EngineEvent, FirstAudioPlayed, SoundFailed, SoundRecovered
 from voicemeet_edge.audio.line import Line
 from voicemeet_edge.audio.mixer import Mixer
+from voicemeet_edge.audio.pace import Pace
 from voicemeet_edge.audio.reference import FarReference
 from voicemeet_edge.audio.tones import TonePlayer
 from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
@@ -49,6 +51,7 @@ class PlaybackSide:
         self._ask_about_silence = ask_about_silence
         self._tones = TonePlayer()
         self._mixer = Mixer()
+        self._pace = Pace()
         self._last_step = 0.0
         self.worker: StreamWorker[PlaybackStream] = StreamWorker(
             "sound-playback",
@@ -66,6 +69,7 @@ class PlaybackSide:
         )
 
     def _opened(self) -> None:
+        self._pace.lost()
         self.open = True
 
     def _closed(self) -> None:
@@ -74,29 +78,41 @@ class PlaybackSide:
     def _wanted(self) -> bool:
         if self.commands:
             self._obey()
-        if self.line is not None or self._tones.active:
-            self.hold_until = max(self.hold_until, time.monotonic() + LINGER_S)
-            return True
-        return time.monotonic() < self.hold_until
+        if self.line is not None:
+            return True  # and `stop_call` says when it ends
+        now = time.monotonic()
+        if self._tones.active:
+            self.hold_until = max(self.hold_until, now + LINGER_S)
+        return now < self.hold_until
 
     def _obey(self) -> None:
         while self.commands:
             self.commands.popleft()(self._tones)
 
     def _step(self, stream: PlaybackStream | PacedSilence) -> None:
+        rest_s = self._pace.rest(time.monotonic())
+        if rest_s > 0.0:
+            time.sleep(rest_s)
         now = time.monotonic()
         line = self.line
-        if line is not None and line.poll is not None:
-            line.poll()
-        speech = line.playout.pull_pcm(now, self.gain) if line is not None else None
+        speech = None
+        if line is not None:
+            if line.poll is not None:
+                line.poll()
+            speech = line.playout.pull_pcm(now, self.gain)
         tone = self._tones.next_frame() if self._tones.active else None
         pcm = self._mixer.mix(speech, tone, self.gain)
         self._reference.put(pcm)
+        watched = self._pace.watched
+        before = time.monotonic() if watched else 0.0
         try:
             stream.write(pcm)
         except XrunError:
             self.worker.xruns += 1
+            self._pace.lost()
             stream.write(pcm)
+        if watched:
+            self._pace.wrote(before, time.monotonic())
         if line is not None:
             self._watch(line, now)
 
