@@ -193,12 +193,12 @@ class AudioSettings:
         "", _file_name, 'With card = "virtual": WAV file the loudspeaker writes, or nothing.'
     )
     bitrate: int = option(
-        44_800,
+        46_400,
         validators.integer(12_000, 64_000),
         "Bits of Opus per second, constant; the default adapts to the peer's losses, any other stays.",
     )
     complexity: int = option(
-        5, validators.integer(0, 10), "Effort of the Opus encoder; more costs processor time."
+        6, validators.integer(0, 10), "Effort of the Opus encoder; more costs processor time."
     )
 
 

@@ -30,6 +30,39 @@ def test_speech_silence_and_noise_have_one_size() -> None:
     assert sizes == {112} == {encoder.payload_bytes}
 
 
+def test_what_speech_does_not_need_is_padding() -> None:
+    encoder = OpusEncoder(46_400)
+    padded = 0
+    decoder, sound = OpusDecoder(), voiced(2.0)
+    heard = []
+    for frame in frames(sound):
+        payload = encoder.encode(frame)
+        assert len(payload) == 116
+        info = parse_packet(payload)
+        assert (info.frames, info.samples, info.mode) == (1, 960, Mode.SILK)
+        padded += payload[0] & 3 == 3  # RFC 6716 §3.2.5: only this code can be padded
+        heard.append(decoder.decode(payload))
+    assert padded > 50
+    late = encoder.lookahead_samples
+    assert likeness(np.concatenate(heard)[late:], sound[: 100 * 960 - late]) > 0.8
+
+
+def test_fec_is_found_and_recovers_in_a_padded_packet() -> None:
+    encoder, decoder = OpusEncoder(70_800, fec=True, loss=10), OpusDecoder()
+    payloads = [encoder.encode(frame) for frame in frames(voiced(2.0))]
+    whole = [OpusDecoder.decode(decoder, payload) for payload in payloads]
+    usable = [
+        n
+        for n in range(20, len(payloads))
+        if parse_packet(payloads[n]).has_fec and payloads[n][0] & 3 == 3 and whole[n - 1].any()
+    ]
+    assert len(usable) > 20
+    again = OpusDecoder()
+    for payload in payloads[: usable[0] - 1]:
+        again.decode(payload)
+    assert likeness(again.recover(payloads[usable[0]], 960), whole[usable[0] - 1]) > 0.7
+
+
 def test_bit_rate_changes_the_size_at_once() -> None:
     encoder = OpusEncoder(44_800)
     frame = frames(voiced(0.1))[0]

@@ -26,7 +26,9 @@ FRAME_SAMPLES = 960  # 20 ms; what we send, and what every browser sends
 MAX_PACKET_SAMPLES = 5_760  # 120 ms; no Opus packet is longer (RFC 6716 §3.2.5, R5)
 MAX_PAYLOAD_BYTES = 1_500  # an Ethernet frame; more cannot have come in one RTP packet
 MAX_FRAMES = 48  # 120 ms of 2.5 ms frames (RFC 6716 §3.2.5)
-CLEAN_BITRATE = 44_800  # bit/s, 112 bytes a frame: with IPv4, UDP, RTP, one extension and GCM 70.4 kb/s
+CLEAN_BITRATE = 46_400  # bit/s, 116 bytes a frame: with IPv4, UDP, RTP, GCM 68.8 kb/s, TURN's channel 70.4
+
+ROOMY_BYTES = 100  # bytes a frame; less is too tight to leave a bit of it unused (PESQ-WB 0.15 at 55 bytes)
 
 _APPLICATION_VOIP = 2048
 _SET_BITRATE = 4002
@@ -193,6 +195,7 @@ def _library() -> ctypes.CDLL:
         "opus_encoder_destroy": (None, [pointer]),
         "opus_decoder_create": (pointer, [i32, ctypes.c_int, ctypes.POINTER(ctypes.c_int)]),
         "opus_decoder_destroy": (None, [pointer]),
+        "opus_packet_pad": (ctypes.c_int, [pointer, i32, i32]),
         "opus_strerror": (u8s, [ctypes.c_int]),
         # Variadic: only the fixed arguments are declared, the last is passed as a ctypes object.
         "opus_encoder_ctl": (ctypes.c_int, [pointer, ctypes.c_int]),
@@ -233,13 +236,15 @@ def _create(function: Callable[..., int | None], *arguments: int) -> int:
 
 
 class OpusEncoder:
-    """Encode 20 ms mono frames at a constant bit rate: every payload of a class has one size.
+    """Encode 20 ms mono frames: every payload of a bit rate has one size, whatever is said.
 
-    One thread at a time may use it.
+    Where there is room, libopus takes the bits it needs, up to that size, and Opus' own padding (RFC 6716
+    §3.2.5) fills the rest. Its constant bit rate searches for what fills the size: nearly the same to the
+    ear (PESQ-WB +0.0 to +0.1), at twice the CPU. One thread at a time may use it.
     """
 
     def __init__(
-        self, bitrate: int = CLEAN_BITRATE, complexity: int = 5, fec: bool = False, loss: int = 0
+        self, bitrate: int = CLEAN_BITRATE, complexity: int = 6, fec: bool = False, loss: int = 0
     ) -> None:
         library = _library()
         self._state: int | None = None
@@ -249,7 +254,7 @@ class OpusEncoder:
         self._state = _create(library.opus_encoder_create, SAMPLE_RATE, 1, _APPLICATION_VOIP)
         self._encoder = ctypes.c_void_p(self._state)
         self._output = ctypes.create_string_buffer(MAX_PAYLOAD_BYTES)
-        self._set(_SET_VBR, 0)
+        self._pad = library.opus_packet_pad
         # Silence must not show in packet sizes or packet times: no discontinuous transmission.
         self._set(_SET_DTX, 0)
         self._set(_SET_SIGNAL, _SIGNAL_VOICE)
@@ -268,6 +273,7 @@ class OpusEncoder:
             raise OpusError("an Opus bit rate is 6 to 510 kb/s")
         self._set(_SET_BITRATE, bitrate)
         self._payload_bytes = bitrate // 400
+        self._set(_SET_VBR, int(self._payload_bytes >= ROOMY_BYTES))
 
     def set_fec(self, on: bool) -> None:
         """Switch in-band FEC (LBRR) on; it appears when `set_loss` says more than 0."""
@@ -293,8 +299,11 @@ class OpusEncoder:
         """Encode 960 samples of s16le and return one Opus packet of `payload_bytes` bytes."""
         if len(pcm) != FRAME_SAMPLES * 2:
             raise OpusError("a frame to encode has 960 samples")
-        size = self._encode(self._encoder, pcm, FRAME_SAMPLES, self._output, self._payload_bytes)
-        return cast(bytes, self._output[: _check(size, "encode")])
+        whole = self._payload_bytes
+        size = _check(self._encode(self._encoder, pcm, FRAME_SAMPLES, self._output, whole), "encode")
+        if size < whole:
+            _check(self._pad(self._output, size, whole), "pad")
+        return cast(bytes, self._output[:whole])
 
     def close(self) -> None:
         """Free the encoder; idempotent."""
