@@ -189,6 +189,35 @@ def steady(count: int, first: int = 0) -> list[tuple[float, RtpAudio]]:
     return [(n * 0.02, packet(n, at=n * 0.02, first=first)) for n in range(count)]
 
 
+def lazily(name: str, payloads: list[bytes], *, red: bool = False) -> tuple[Listener, int]:
+    """Let packets lie in the socket until they are asked for; returns also how often nobody asked."""
+    rows = [row for row in traces.read(TRACES / f"{name}.csv") if row.arrival_ms is not None]
+    waiting = sorted(
+        (packet(row.seq, payloads, at=(row.arrival_ms or 0.0) / 1000, red=red) for row in rows),
+        key=lambda received: received.arrival,
+    )
+    listener, spared = Listener.new(), 0
+    while listener.now < rows[-1].sent_ms / 1000:
+        if listener.playout.wants_packets():
+            while waiting and waiting[0].arrival <= listener.now:
+                listener.playout.push(waiting.pop(0), listener.now)
+        else:
+            spared += 1
+        listener.listen(listener.now + 0.005)
+    return listener, spared
+
+
+@pytest.mark.parametrize("name", ["jitter", "wifi", "loss10", "burst", "path_longer", "path_shorter"])
+def test_packets_asked_for_only_when_wanted_sound_the_same(name: str) -> None:
+    always = from_trace(name, WITH_FEC).playout.stats
+    listener, spared = lazily(name, WITH_FEC)
+    asked = listener.playout.stats
+    assert spared > len(listener.heard) * 0.4
+    assert asked.target_samples == always.target_samples
+    assert asked.concealed_samples <= always.concealed_samples + len(listener.heard) * PERIOD // 200
+    assert asked.late <= always.late + 3
+
+
 def test_sequence_and_timestamp_wrap_unheard() -> None:
     listener = play(steady(300, first=65_500), 6.0)
     wrapped = play(

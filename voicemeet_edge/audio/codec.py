@@ -59,6 +59,9 @@ class PlayoutBuffer(Protocol):
     def push(self, packet: RtpAudio, now: float) -> None:
         """Take a packet; from the loop."""
 
+    def wants_packets(self) -> bool:
+        """Say whether the coming pull can use packets; those that then lie there come with the next."""
+
     def pull_pcm(self, now: float, gain: float) -> bytes:
         """Return the next 10 ms as s16le, so loud; from the playback thread."""
 

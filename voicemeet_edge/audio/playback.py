@@ -97,7 +97,7 @@ class PlaybackSide:
         line = self.line
         speech = None
         if line is not None:
-            if line.poll is not None:
+            if line.poll is not None and line.playout.wants_packets():
                 line.poll()
             speech = line.playout.pull_pcm(now, self.gain)
         tone = self._tones.next_frame() if self._tones.active else None

@@ -111,6 +111,8 @@ class Playout:
         self._concealed = 0  # samples concealed in a row
         self._quiet = False  # nothing is to be expected now: before the first frame, or DTX
         self._pause_until = 0  # card time
+        self._fed = True  # packets were taken in for the coming pull
+        self._unfed: list[float] = []  # times of the last pulls, for which they were not
 
     @property
     def stats(self) -> PlayoutStats:
@@ -130,13 +132,24 @@ class Playout:
             self._counts.overflow += 1
         self._inbox.append((packet, min(packet.arrival, now)))
 
+    def wants_packets(self) -> bool:
+        """Say whether the coming pull can use packets; if not, let them lie until the one after.
+
+        Those that lay there by then count as taken in now. Optional; in the thread that pulls.
+        """
+        self._fed = len(self._buffer) < PERIOD_BYTES or self._soft > 0 or not self._started
+        return self._fed
+
     def _drain(self, now: float, stalled: bool) -> None:
         for _ in range(INBOX_PACKETS):
             if not self._inbox:
                 return
             packet, arrival = self._inbox.popleft()
-            guard = 0 if arrival <= now - GUARD_S else PERIOD
-            self._accept(packet, self._played + guard, not stalled)
+            wait = 0 if arrival <= now - GUARD_S else PERIOD
+            for at in self._unfed:
+                if arrival <= at - GUARD_S:
+                    wait -= PERIOD
+            self._accept(packet, self._played + wait, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
         sequence, timestamp, ssrc, payload, _, red = packet
@@ -284,6 +297,11 @@ class Playout:
         woken = bool(self._inbox)
         if woken:
             self._drain(now, stalled)
+        if not self._fed:
+            self._unfed.append(now)
+            self._fed = True  # unless it is asked again
+        elif self._unfed:
+            self._unfed.clear()
         if self._started:
             if self._soft:
                 self._rejoin()
