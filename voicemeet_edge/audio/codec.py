@@ -12,6 +12,7 @@ from voicemeet_edge.audio.events import VoiceOptions
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout, PlayoutStats
+from voicemeet_edge.voice.red import RedPacker
 from voicemeet_edge.voice.sender import VoiceSender
 
 FRAME_SAMPLES = 960  # 20 ms: two periods make one Opus frame
@@ -33,12 +34,14 @@ class Encoder(Protocol):
 class FixedRateSender:
     """Opus at the one bit rate of the settings, with in-band FEC as strong as the loss."""
 
-    def __init__(self, bitrate: int, complexity: int) -> None:
+    def __init__(self, bitrate: int, complexity: int, red_payload_type: int | None = None) -> None:
         self._encoder = OpusEncoder(bitrate, complexity, fec=True)
+        self._packer = None if red_payload_type is None else RedPacker(red_payload_type)
 
     def encode(self, pcm: bytes, timestamp: int) -> bytes:
-        """Encode one frame."""
-        return self._encoder.encode(pcm)
+        """Encode one frame; as RED without copies where the other side was promised RED."""
+        payload = self._encoder.encode(pcm)
+        return payload if self._packer is None else self._packer.pack(payload, timestamp)
 
     def report_loss(self, fraction: float) -> None:
         """Take the loss of one receiver report, 0..1."""
@@ -88,7 +91,7 @@ class OpusCodec:
     def encoder(self, red_payload_type: int | None) -> Encoder:
         """Return what sends by the loss reports, or at a fixed rate when the settings name another one."""
         if self._bitrate is not None and self._bitrate != CLEAN_BITRATE:
-            return FixedRateSender(self._bitrate, self._complexity)
+            return FixedRateSender(self._bitrate, self._complexity, red_payload_type)
         return VoiceSender(complexity=self._complexity, red_payload_type=red_payload_type)
 
     def playout(self) -> PlayoutBuffer:

@@ -1,0 +1,38 @@
+"""What either sender makes is what the playout at the other end was told to expect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voicemeet_edge.audio.codec import FRAME_SAMPLES, FixedRateSender, OpusCodec
+from voicemeet_edge.audio.events import VoiceOptions
+from voicemeet_edge.testing.sound import speech_like
+from voicemeet_edge.voice.opus import CLEAN_BITRATE
+from voicemeet_edge.voice.packet import RtpAudio
+
+
+@pytest.mark.parametrize("red_payload_type", [None, 111])
+@pytest.mark.parametrize("bitrate", [None, CLEAN_BITRATE, 24_000])
+def test_what_is_sent_is_heard(bitrate: int | None, red_payload_type: int | None) -> None:
+    codec = OpusCodec(VoiceOptions(bitrate=bitrate))
+    sender, playout = codec.encoder(red_payload_type), codec.playout()
+    assert isinstance(sender, FixedRateSender) == (bitrate == 24_000)
+    said = speech_like(2)
+    heard: list[bytes] = []
+    for n in range(len(said) // FRAME_SAMPLES):
+        now, timestamp = n * 0.02, n * FRAME_SAMPLES
+        payload = sender.encode(said[timestamp : timestamp + FRAME_SAMPLES].tobytes(), timestamp)
+        playout.push(RtpAudio(n, timestamp, 1, payload, now, red_payload_type is not None), now)
+        heard += [playout.pull_pcm(now, 1.0), playout.pull_pcm(now + 0.01, 1.0)]
+    stats = playout.stats
+    assert (stats.broken, stats.concealed_samples) == (0, 0)
+    assert stats.decoded > 95
+    # The spectrum says that it is the same sound, wherever in time it lies.
+    spectra = [
+        np.abs(np.fft.rfft(sound[24_000:72_000]))
+        for sound in (said, np.frombuffer(b"".join(heard), np.int16))
+    ]
+    smooth = [np.convolve(spectrum[100:3000], np.ones(50), "valid") for spectrum in spectra]
+    assert np.corrcoef(smooth[0], smooth[1])[0, 1] > 0.9
+    sender.close()
