@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=40.0, help="of talking that is measured")
     parser.add_argument("--profile", choices=PROFILES, default="clean", help="what the network does")
     parser.add_argument("--speech", type=Path, metavar="WAV", help="what is said (default: espeak-ng)")
-    parser.add_argument("--echo", action="store_true", help="ours with the echo canceller")
+    parser.add_argument(
+        "--echo", action="store_true", help="ours with the echo canceller, in rooms that echo"
+    )
     parser.add_argument("--wrtc", action="store_true", help="also libwebrtc, from npm @roamhq/wrtc")
     parser.add_argument("--alone", action="store_true", help="ours only, without stock aiortc beside it")
     parser.add_argument("--seed", type=int, default=1, help="of the network's losses")

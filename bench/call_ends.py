@@ -293,6 +293,8 @@ def _device_settings(plan: Plan, info: Event, address: str, name: str) -> dict[s
             "volume": 100,
             "virtual_in": str(plan.said[name]),
             "virtual_out": str(_heard_file(plan, name)),
+            # Where nothing comes back the canceller rests, and would be measured at rest.
+            "virtual_echo": plan.echo != "off",
         },
         "panel": {"factory": "none"},
     }

@@ -83,6 +83,10 @@ def sound_card(settings: Settings) -> SoundCard:
     if audio.card == "alsa":
         return AlsaCard(audio.capture, audio.playback)
     # Only a machine without sound needs the double, so only there it is loaded.
-    from voicemeet_edge.testing.sound import VirtualCard
+    from voicemeet_edge.testing.sound import Echo, VirtualCard
 
-    return VirtualCard(audio.virtual_in or None, Path(audio.virtual_out) if audio.virtual_out else None)
+    return VirtualCard(
+        audio.virtual_in or None,
+        Path(audio.virtual_out) if audio.virtual_out else None,
+        echo=Echo() if audio.virtual_echo else None,
+    )

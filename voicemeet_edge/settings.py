@@ -192,6 +192,9 @@ class AudioSettings:
     virtual_out: str = option(
         "", _file_name, 'With card = "virtual": WAV file the loudspeaker writes, or nothing.'
     )
+    virtual_echo: bool = option(
+        False, validators.boolean, 'With card = "virtual": let the microphone hear the loudspeaker.'
+    )
     bitrate: int = option(
         46_400,
         validators.integer(12_000, 64_000),

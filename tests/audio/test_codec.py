@@ -7,7 +7,7 @@ import pytest
 
 from voicemeet_edge.audio.codec import FRAME_SAMPLES, FixedRateSender, OpusCodec
 from voicemeet_edge.audio.events import VoiceOptions
-from voicemeet_edge.testing.sound import speech_like
+from voicemeet_edge.testing.signals import speech_like
 from voicemeet_edge.voice.opus import CLEAN_BITRATE
 from voicemeet_edge.voice.packet import RtpAudio
 

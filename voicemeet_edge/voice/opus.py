@@ -98,8 +98,11 @@ def parse_packet(payload: bytes) -> PacketInfo:
     if toc & 3 == 0:  # one frame, as nearly every packet: all there is to say was said before
         plain, with_fec, flags = _ONE_FRAME[toc >> 2]
         return with_fec if len(payload) > 1 and payload[1] & flags else plain
-    mode, frame_samples, stereo = _read_toc(toc)
     frames, first = _frames(payload)
+    if frames == 1:  # with padding, as our own
+        plain, with_fec, flags = _ONE_FRAME[toc >> 2]
+        return with_fec if first < len(payload) and payload[first] & flags else plain
+    mode, frame_samples, stereo = _read_toc(toc)
     if frames * frame_samples > MAX_PACKET_SAMPLES:
         raise OpusError("an Opus packet lasts at most 120 ms")
     has_fec = first < len(payload) and bool(payload[first] & _lbrr_flags(mode, frame_samples, stereo))
