@@ -172,3 +172,21 @@ def test_memory_of_a_device_that_runs_for_days_does_not_grow(monkeypatch: pytest
     for _ in range(10):
         recording.append(bytes(PERIOD_BYTES))
     assert len(recording.heard()) == recording.samples == 3 * PERIOD_SAMPLES
+
+
+def test_the_echo_is_there_also_where_the_ring_begins_again() -> None:
+    card = VirtualCard(echo=Echo(delay_ms=20.0, gain=1.0, taps=(1.0,)))
+    said = np.random.default_rng(1).integers(-999, 999, PERIOD_SAMPLES * 500).astype(np.int16)
+    began = card._air_start + 0.0033
+    for period in range(500):
+        first = period * PERIOD_SAMPLES
+        card.sound_out(began + period * 0.01, said[first : first + PERIOD_SAMPLES].tobytes())
+        if period >= 4:
+            at = began + period * 0.01 - 0.00683
+            expected = round((at - 0.02 - began) * 48_000)
+            heard = card.echo_at(at)
+            # Two roundings, so it may be the neighbouring sample.
+            assert any(
+                np.array_equal(heard, said[start : start + PERIOD_SAMPLES])
+                for start in (expected - 1, expected, expected + 1)
+            )

@@ -37,6 +37,7 @@ MAX_RECORDING = 3600 * SAMPLE_RATE  # samples; a forgotten file stops growing af
 MAX_KEPT = 90 * SAMPLE_RATE  # samples (9 MB); without a file, a device that runs for days must not grow
 FLUSH_SAMPLES = SAMPLE_RATE  # samples; a killed process loses at most a second of its recording
 AIR = 2 * SAMPLE_RATE  # samples of heard sound kept for the echo path
+TAP_S = 0.002  # s between two reflections
 SPEECH_S = 30.0  # s of generated speech before it repeats
 MAX_MARKS = 1000  # opens remembered; bounded for devices that live long
 
@@ -158,7 +159,8 @@ class VirtualCard(SoundCard):
         self.playback_xruns = 0
         self.open_captures = 0
         self.open_playbacks = 0
-        self._air = np.zeros(AIR, np.float32)
+        # Its first period is there once more behind its end, so that every period is one slice.
+        self._air = np.zeros(AIR + PERIOD_SAMPLES, np.float32)
         self._air_start = time.monotonic()
         self._failing = threading.Event()
         self._refusal: SoundError | None = None
@@ -244,19 +246,27 @@ class VirtualCard(SoundCard):
 
     def sound_out(self, heard_at: float, pcm: bytes) -> None:
         """Put a period into the air, where the echo path picks it up."""
-        if self.echo is not None:
-            index = (round((heard_at - self._air_start) * SAMPLE_RATE) + np.arange(PERIOD_SAMPLES)) % AIR
-            self._air[index] = np.frombuffer(pcm, np.int16)
+        if self.echo is None:
+            return
+        sound, start = np.frombuffer(pcm, np.int16), self._place(heard_at)
+        self._air[start : start + PERIOD_SAMPLES] = sound
+        if start > AIR - PERIOD_SAMPLES:
+            self._air[: start + PERIOD_SAMPLES - AIR] = sound[AIR - start :]
+        elif start < PERIOD_SAMPLES:
+            self._air[AIR + start :] = sound[: PERIOD_SAMPLES - start]
+
+    def _place(self, at: float) -> int:
+        return round((at - self._air_start) * SAMPLE_RATE) % AIR
 
     def echo_at(self, captured_at: float) -> npt.NDArray[np.float32]:
         """Return what of the loudspeaker reaches the microphone in the period captured at this time."""
         out = np.zeros(PERIOD_SAMPLES, np.float32)
         if self.echo is None:
             return out
-        first = round((captured_at - self._air_start - self.echo.delay_ms * 1e-3) * SAMPLE_RATE)
         for number, tap in enumerate(self.echo.taps):
-            index = (first - number * SAMPLE_RATE // 500 + np.arange(PERIOD_SAMPLES)) % AIR
-            out += self._air[index] * np.float32(tap * self.echo.gain)
+            if tap:
+                start = self._place(captured_at - self.echo.delay_ms * 1e-3 - number * TAP_S)
+                out += self._air[start : start + PERIOD_SAMPLES] * np.float32(tap * self.echo.gain)
         return out
 
 
@@ -293,8 +303,8 @@ class _VirtualCapture(CaptureStream):
         if self._card.echo is None:
             return said
         echo = self._card.echo_at(self._start + first / self._card.capture_rate)
-        mixed = np.clip(np.frombuffer(said, np.int16) + echo, -32768, 32767)
-        return np.asarray(mixed).astype(np.int16).tobytes()
+        echo += np.frombuffer(said, np.int16)
+        return np.clip(echo, -32768, 32767, out=echo).astype(np.int16).tobytes()
 
     def _said(self, first: int) -> bytes:
         """Return a period of the source by slicing bytes: this double shall not cost more than a card."""
