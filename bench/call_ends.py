@@ -57,6 +57,8 @@ class Plan:
     """Scratch; on tmpfs, for a disk can stall a call by a second."""
     echo: str = "off"
     seed: int = 1
+    room: bool = False
+    """Whether our microphones hear the loudspeakers beside them."""
 
 
 @dataclass(frozen=True)
@@ -293,8 +295,7 @@ def _device_settings(plan: Plan, info: Event, address: str, name: str) -> dict[s
             "volume": 100,
             "virtual_in": str(plan.said[name]),
             "virtual_out": str(_heard_file(plan, name)),
-            # Where nothing comes back the canceller rests, and would be measured at rest.
-            "virtual_echo": plan.echo != "off",
+            "virtual_echo": plan.room,
         },
         "panel": {"factory": "none"},
     }
