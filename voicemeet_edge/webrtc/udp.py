@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from typing_extensions import override
@@ -109,15 +110,10 @@ class UdpTransport(asyncio.DatagramTransport):
         if not self._lent and not self._asked:
             self._asked = True
             self._tell(self._lend)
-        for _ in range(BATCH):
-            found = self._receive()
-            if found is None:
-                return
-            data, addr, arrival = found
-            if self._user.is_media(data):
-                self._user.media_received(data, addr, arrival)
-            else:
-                self._tell(self._user.datagram_received, data, addr)
+        self._take_in(self._to_loop)
+
+    def _to_loop(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._tell(self._user.datagram_received, data, addr)
 
     def _tell(self, function: Any, *arguments: object) -> None:
         # RuntimeError: the loop is closed, and nobody is left to be told.
@@ -144,15 +140,21 @@ class UdpTransport(asyncio.DatagramTransport):
             self._watch = self._loop.call_later(IDLE_S, self._look, self._polls)
 
     def _readable(self) -> None:
+        self._take_in(self._user.datagram_received)
+
+    # In either
+
+    def _take_in(self, pass_on: Callable[[bytes, tuple[Any, ...]], None]) -> None:
+        user = self._user
         for _ in range(BATCH):
             found = self._receive()
             if found is None:
                 return
             data, addr, arrival = found
-            if self._user.is_media(data):
-                self._user.media_received(data, addr, arrival)
+            if user.is_media(data):
+                user.media_received(data, addr, arrival)
             else:
-                self._user.datagram_received(data, addr)
+                pass_on(data, addr)
 
     def _receive(self) -> tuple[bytes, tuple[Any, ...], float] | None:
         """Return one datagram, whence, and when the kernel had it (monotonic); None when there is none."""
