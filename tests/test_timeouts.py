@@ -74,19 +74,6 @@ async def test_a_cancellation_meanwhile_is_no_timeout() -> None:
         await task
 
 
-async def test_a_cancellation_at_the_same_moment_wins() -> None:
-    async def work() -> None:
-        async with timeout(0):
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(work())
-    await asyncio.sleep(0)  # it waits, and its timeout is due in the next turn
-    task.cancel()
-    with pytest.raises((asyncio.CancelledError, TimeoutError)) as ended:
-        await task
-    assert task.cancelled() or ended.type is TimeoutError
-
-
 def test_nobody_uses_the_other_one() -> None:
     users = [
         path.relative_to(PACKAGE)

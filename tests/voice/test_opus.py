@@ -47,6 +47,12 @@ def test_what_speech_does_not_need_is_padding() -> None:
     assert likeness(np.concatenate(heard)[late:], sound[: 100 * 960 - late]) > 0.8
 
 
+def test_a_small_frame_leaves_nothing_unused() -> None:
+    # RFC 6716 §3.2.5: the third byte is the padding's length, when the second says that there is some.
+    padded = [p[2] for p in encode(22_000) if p[0] & 3 == 3 and p[1] & 0x40]
+    assert sum(padded) < 2 * 100
+
+
 def test_fec_is_found_and_recovers_in_a_padded_packet() -> None:
     encoder, decoder = OpusEncoder(70_800, fec=True, loss=10), OpusDecoder()
     payloads = [encoder.encode(frame) for frame in frames(voiced(2.0))]

@@ -137,7 +137,7 @@ class VoiceEngine:
             send: called on the loop, or while `any_thread()` is true in the capture thread.
             red_payload_type: Opus' own (see `VoiceSender`); then every payload is an audio/red one.
             any_thread: whether `send` may be called in the capture thread just now.
-            poll: called in the playback thread before each period; may call `receive` with what came.
+            poll: called in the playback thread when sound is needed; may call `receive` with what came.
         """
         if self._closed:
             return

@@ -28,9 +28,9 @@ IDLE_S = 0.5  # s between two looks whether somebody still polls; a sound card m
 MAX_AGE_S = 0.5  # s; an older time stamp is a clock that was set, or a machine that stood still
 
 # Linux' SO_TIMESTAMPNS (asm-generic/socket.h), which Python does not name: when the kernel had the packet.
-# Polled every 10 ms it would else look as if all came at once, and each up to 10 ms late.
+# Else all would seem to come when they are polled, each up to 20 ms late.
 _SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds; CLOCK_REALTIME
+_TIMESPEC = struct.Struct("@ll")  # seconds, nanoseconds; CLOCK_REALTIME; 4 bytes each on a 32-bit ARM
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 
