@@ -7,6 +7,7 @@ import sys
 
 FULL = (
     ("press to audio", ["bench.press", "--calls", "50"]),
+    ("start and idling", ["bench.idle"]),
     ("the hub", ["bench.hub"]),
     ("sealing", ["bench.sealed"]),
 )
@@ -24,7 +25,7 @@ def main() -> int:
         status |= subprocess.run([sys.executable, "-m", *module], check=False).returncode
     print(
         "\nmore, each with --help:  python -m bench.playout · bench.call · bench.echo · bench.setup_time"
-        " · bench.recovery · bench.call_soak"
+        " · bench.recovery · bench.ringing · bench.faults · bench.call_soak · bench.hosted"
     )
     return status
 

@@ -13,14 +13,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.call_meter import Usage, Wire, usage, wire
 from bench.call_score import OUTAGE_S, Direction, direction, recovery
 from voicemeet_edge.demo.lab import LOOPBACK
 from voicemeet_edge.demo.remote import LINE_LIMIT, Event, RemoteDevice
-from voicemeet_edge.errors import OurError
+from voicemeet_edge.errors import LocalError
 from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
 from voicemeet_edge.testing.stalls import StallWatch
 
@@ -40,6 +40,34 @@ PROFILES: dict[str, Impairment] = {
     "jitter": Impairment(delay_s=0.04, jitter_s=0.02),
     "wifi": Impairment(loss=0.02, delay_s=0.02, jitter_s=0.015),
     "outage": Impairment(delay_s=0.02),
+    "narrow60": Impairment(kbit_s=60, queue_s=2.0, delay_s=0.02, keep_order=True),
+    "narrow48": Impairment(kbit_s=48, queue_s=0.3, delay_s=0.02, keep_order=True),
+    "narrow32": Impairment(kbit_s=32, queue_s=0.3, delay_s=0.02, keep_order=True),
+    "narrow24": Impairment(kbit_s=24, queue_s=0.5, delay_s=0.02, keep_order=True),
+    "narrow48-loss5": Impairment(kbit_s=48, queue_s=0.3, loss=0.05, delay_s=0.02, keep_order=True),
+    "steps": Impairment(kbit_s=300, queue_s=1.0, delay_s=0.02, keep_order=True),
+    "ringrtc": Impairment(delay_s=0.02),
+    "ringrtc60": Impairment(delay_s=0.06),
+    "ringrtc120": Impairment(delay_s=0.12),
+    "lte": Impairment(kbit_s=150, queue_s=1.0, wander=0.5, delay_s=0.03),
+    "policer": Impairment(police_kbit_s=60, delay_s=0.02),
+    "bloat": Impairment(kbit_s=300, queue_s=1.5, delay_s=0.02, keep_order=True, rivals=1),
+}
+
+
+def _ringrtc(wide: Impairment) -> tuple[tuple[float, Impairment], ...]:
+    """The run that RingRTC tests itself with; `--seconds 240` makes each part a minute."""
+    narrow = Impairment(kbit_s=50, queue_s=0.5, delay_s=wide.delay_s, keep_order=True)
+    return (1 / 4, narrow), (2 / 4, replace(narrow, kbit_s=25)), (3 / 4, wide)
+
+
+# What changes while they talk: (share of the time, what then happens).
+CHANGES: dict[str, tuple[tuple[float, Impairment], ...]] = {
+    "steps": (
+        (1 / 3, Impairment(kbit_s=60, queue_s=1.0, delay_s=0.02, keep_order=True)),
+        (2 / 3, PROFILES["steps"]),
+    ),
+    **{name: _ringrtc(PROFILES[name]) for name in ("ringrtc", "ringrtc60", "ringrtc120")},
 }
 KINDS = ("ours", "stock", "wrtc")
 
@@ -129,7 +157,7 @@ def make_world(profile: str, seed: int) -> Iterator[World]:
     elif profile == "clean":
         yield World(None)
     else:
-        raise OurError(f"profile {profile} needs network namespaces: {reason}")
+        raise LocalError(f"profile {profile} needs network namespaces: {reason}")
 
 
 async def run_call(plan: Plan) -> Run:
@@ -194,7 +222,7 @@ async def _talk(
     look()
     start_s = time.monotonic()
     moments = [SAMPLE_EVERY_S * n for n in range(1, int(plan.seconds / SAMPLE_EVERY_S))] + [plan.seconds]
-    changes: list[tuple[float, Impairment]] = []
+    changes = [(share * plan.seconds, change) for share, change in CHANGES.get(plan.profile, ())]
     if plan.profile == "outage":
         middle = plan.seconds / 2
         changes = [(middle, Impairment(outage=True)), (middle + OUTAGE_S, PROFILES["outage"])]

@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.quality import Quality, Segment, score
-from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.demo.judge import Recording
 from voicemeet_edge.testing.stalls import StallWatch
+from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 SEGMENT_S = 2.0  # s; as bench/quality.py cuts
 REACH_S = 1.0  # s after a segment in which a stall still changes what is heard of it
 JUDGED_S = 60.0  # s at the beginning and at the end of a long call; scoring an hour takes an hour
 OUTAGE_S = 3.0  # s
 SAME_MS = 20.0  # ms; within this the delay is what it was before
-
-Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub.app import running_hub
 
 WARM_UP = 5  # calls before the first count: what is loaded or cached once is not growth
-SETTLE_LIMIT_S = 20.0  # seconds for coturn to close the sockets of allocations that were given back
+SETTLE_LIMIT_S = 20.0  # s for coturn to close the sockets of allocations that were given back
 NAMES = ("a", "b")
 
 

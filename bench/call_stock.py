@@ -24,11 +24,10 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame
 
-from voicemeet_edge.audio.card import PERIOD_BYTES, SAMPLE_RATE
 from voicemeet_edge.errors import XrunError
 from voicemeet_edge.testing.sound import VirtualCard
+from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_BYTES, SAMPLE_RATE
 
-FRAME_SAMPLES = 960  # 20 ms
 WAITING = 50  # frames (1 s) between threads and loop; MediaPlayer's bound is of the same kind
 
 

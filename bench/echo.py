@@ -20,14 +20,12 @@ import numpy.typing as npt
 from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.testing.room import Room, erle_db, frames
 from voicemeet_edge.voice.echo import NAMES, EchoCanceller, choose
+from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
-RATE = 48_000  # Hz
 SPEAKS_DBFS = -50.0  # dBFS rms of a second; below, that party is taken to be silent
 SETTLE_S = 3  # s; from here on the numbers count
 MAX_DELAY = 1_440  # samples (30 ms); no canceller here adds more
 WINDOW_S = 1  # s of one row of the table
-
-Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,10 @@ class Result:
 
 def speaks(samples: Samples, seconds: int) -> npt.NDArray[np.bool_]:
     """Say for each second whether somebody speaks in it."""
-    whole = np.zeros(seconds * RATE)
+    whole = np.zeros(seconds * SAMPLE_RATE)
     count = min(len(samples), len(whole))
     whole[:count] = samples[:count] / 32768.0
-    power = np.mean(whole.reshape(seconds, RATE) ** 2, axis=1)
+    power = np.mean(whole.reshape(seconds, SAMPLE_RATE) ** 2, axis=1)
     return np.asarray(power > 10.0 ** (SPEAKS_DBFS / 10.0))
 
 
@@ -62,12 +60,12 @@ def near_stoi(said: Samples, heard: Samples, where: npt.NDArray[np.bool_], delay
     """Return the STOI of the seconds chosen; None when there is less than one of speech."""
     from pystoi import stoi
 
-    chosen = [second for second in np.flatnonzero(where) if (second + 1) * RATE + delay <= len(heard)]
+    chosen = [second for second in np.flatnonzero(where) if (second + 1) * SAMPLE_RATE + delay <= len(heard)]
     if not chosen:
         return None
-    clean = np.concatenate([said[s * RATE : (s + 1) * RATE] for s in chosen]).astype(np.float64)
-    noisy = np.concatenate([heard[s * RATE + delay : (s + 1) * RATE + delay] for s in chosen])
-    return float(stoi(clean, noisy.astype(np.float64), RATE))
+    clean = np.concatenate([said[s * SAMPLE_RATE : (s + 1) * SAMPLE_RATE] for s in chosen]).astype(np.float64)
+    noisy = np.concatenate([heard[s * SAMPLE_RATE + delay : (s + 1) * SAMPLE_RATE + delay] for s in chosen])
+    return float(stoi(clean, noisy.astype(np.float64), SAMPLE_RATE))
 
 
 def near_pesq(said: Samples, heard: Samples, where: npt.NDArray[np.bool_], delay: int) -> float | None:
@@ -76,9 +74,9 @@ def near_pesq(said: Samples, heard: Samples, where: npt.NDArray[np.bool_], delay
 
     scores: list[float] = []
     for second in range(0, len(where) - 1, 2):
-        end = (second + 2) * RATE
+        end = (second + 2) * SAMPLE_RATE
         if where[second] and where[second + 1] and end + delay <= len(heard):
-            found = score(said[second * RATE : end], heard[second * RATE + delay : end + delay])
+            found = score(said[second * SAMPLE_RATE : end], heard[second * SAMPLE_RATE + delay : end + delay])
             scores += [segment.pesq for segment in found.segments]
     return float(np.mean(scores)) if scores else None
 
@@ -99,7 +97,7 @@ def measure(canceller: EchoCanceller, far: Samples, near: Samples, mic: Samples)
     done = [canceller.process(n, f).copy() for n, f in zip(frames(mic), frames(far), strict=True)]
     cpu_s = time.process_time() - started
     cleaned = np.concatenate(done)
-    seconds = len(cleaned) // RATE
+    seconds = len(cleaned) // SAMPLE_RATE
     far_speaks, near_speaks = speaks(far, seconds), speaks(near, seconds)
     # An echo outlives its cause: the second after counts as far speech for "alone".
     echo_there = far_speaks | np.roll(far_speaks, 1)
@@ -114,7 +112,7 @@ def measure(canceller: EchoCanceller, far: Samples, near: Samples, mic: Samples)
         both_stoi=near_stoi(near, cleaned, near_speaks & far_speaks & settled, delay),
         both_pesq=near_pesq(near, cleaned, near_speaks & far_speaks & settled, delay),
         delay_ms=delay / 48.0,
-        cpu_ms_per_s=cpu_s * 1000.0 * RATE / len(cleaned),
+        cpu_ms_per_s=cpu_s * 1000.0 * SAMPLE_RATE / len(cleaned),
     )
 
 
@@ -162,7 +160,7 @@ def draw(path: Path, mic: Samples, results: list[Result]) -> None:
     axes[0].legend(loc="lower right")
     for axis, result in zip(axes[1:], results, strict=True):
         for samples, color in ((mic, "lightgrey"), (result.cleaned, "tab:blue")):
-            axis.plot(np.arange(0, len(samples), 48) / RATE, samples[::48], color=color, linewidth=0.4)
+            axis.plot(np.arange(0, len(samples), 48) / SAMPLE_RATE, samples[::48], color=color, linewidth=0.4)
         axis.set_ylabel(result.name)
     axes[-1].set_xlabel("s")
     figure.tight_layout()
@@ -196,7 +194,7 @@ def main(arguments: list[str]) -> int:
     else:
         room = Room(delay_ms=options.delay_ms, echo_db=options.echo_db, drift_ppm=options.drift_ppm)
         mic = room.microphone(far, near)
-    length = max(len(mic), RATE * (SETTLE_S + WINDOW_S))
+    length = max(len(mic), SAMPLE_RATE * (SETTLE_S + WINDOW_S))
     far, near, mic = (
         np.pad(signal[:length], (0, max(length - len(signal), 0))) for signal in (far, near, mic)
     )

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from voicemeet_edge.backend.verbs import VERB_PATH
 from voicemeet_edge.hub.app import HubInfo, run_hub
-from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings, TurnSettings
+from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings, MatchSettings, TurnSettings
 
 DEVICES_PER_WORKER = 64  # devices that search at once from one process
 TARGET_MATCHES_PER_S = 1_000
@@ -41,6 +41,7 @@ def hub_process(pipe: Pipe, state_dir: str, profile: bool) -> None:
     settings = HubSettings(
         Path(state_dir),
         http=HttpSettings(port=0, tls="off"),
+        match=MatchSettings(open_pools=("*",)),
         turn=TurnSettings(provider="hmac", secret_file=f"{state_dir}/turn", urls=("turn:192.0.2.1:3478",)),
         limits=LimitSettings(
             address_per_s=1e9,
@@ -49,8 +50,11 @@ def hub_process(pipe: Pipe, state_dir: str, profile: bool) -> None:
             session_burst=1e9,
             device_per_s=1e9,
             device_burst=1e9,
-            max_sockets=100_000,
-            max_sockets_per_address=100_000,
+            known_per_s=1e9,
+            known_burst=1e9,
+            address_calls=1_000_000,
+            max_connections=100_000,
+            address_connections=100_000,
         ),
     )
 
@@ -78,7 +82,7 @@ class RawClient:
     def request(self, verb: str, body: bytes, token: str = "") -> bytes:
         """Return the bytes of a request."""
         bearer = f"Authorization: Bearer {token}\r\n" if token else ""
-        head = f"POST {VERB_PATH}/{verb} HTTP/1.1\r\nHost: h\r\napikey: {self._apikey}\r\n{bearer}"
+        head = f"POST {VERB_PATH}/{verb} HTTP/1.1\r\nHost: localhost\r\napikey: {self._apikey}\r\n{bearer}"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def send(self, requests: bytes) -> None:
@@ -148,7 +152,7 @@ def socket_worker(pipe: Pipe, port: int, apikey: str, count: int, name: int) -> 
             ("127.0.0.1", port), timeout=60, source_address=(f"127.0.0.{2 + name}", 0)
         )
         connection.sendall(
-            f"GET /realtime/v1/websocket?apikey={apikey}&vsn=2.0.0 HTTP/1.1\r\nHost: h\r\n"
+            f"GET /realtime/v1/websocket?apikey={apikey}&vsn=2.0.0 HTTP/1.1\r\nHost: localhost\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )

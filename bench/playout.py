@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import quality, traces
-from voicemeet_edge.voice.opus import FRAME_SAMPLES, OpusEncoder
+from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES
+from voicemeet_edge.voice.opus import OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.voice.playout import PERIOD, Playout, PlayoutStats
+from voicemeet_edge.voice.playout import Playout, PlayoutStats
 from voicemeet_edge.voice.sender import VoiceSender
 
 CARD_MS = 20.0  # ms; capture and playback buffer of the simulated card, together
@@ -65,7 +67,8 @@ def on_time_axis(rows: list[traces.Row], speech: Pcm) -> Pcm:
 
 def encode(rows: list[traces.Row], speech: Pcm, bitrate: int | None, red: bool) -> tuple[list[bytes], float]:
     """Encode every frame as the sender would, told each second what was lost; also its CPU in ms/s."""
-    sender = VoiceSender(red_payload_type=RED_TYPE if red else None)
+    control = SendControl(0.0, red=red)
+    sender = VoiceSender(control, red_payload_type=RED_TYPE if red else None)
     fixed = None if bitrate is None else OpusEncoder(bitrate)
     payloads = []
     next_report, reported = REPORT_MS, 0
@@ -76,16 +79,18 @@ def encode(rows: list[traces.Row], speech: Pcm, bitrate: int | None, red: bool) 
             # What was sent 150 ms ago is known there, and the report takes a while to come back.
             known = max(reported + 1, index - 8)
             lost = sum(r.arrival_ms is None for r in rows[reported:known])
-            sender.report_loss(lost / (known - reported))
+            control.loss(lost / (known - reported), sent / 1000)
             reported = known
             next_report += REPORT_MS
         pcm = speech[index * FRAME_SAMPLES : (index + 1) * FRAME_SAMPLES].tobytes()
         if fixed is not None:
-            fixed.set_fec(sender.plan.fec_percent > 0)
-            fixed.set_loss(sender.plan.fec_percent)
+            fixed.set_fec(control.plan.fec_percent > 0)
+            fixed.set_loss(control.plan.fec_percent)
             payloads.append(fixed.encode(pcm))
         else:
-            payloads.append(sender.encode(pcm, index * FRAME_SAMPLES))
+            packet = sender.encode(pcm, index * FRAME_SAMPLES)
+            assert packet is not None  # the plans of a good line have 20 ms in each packet
+            payloads.append(packet[0])
     return payloads, (time.process_time() - began) * 1000 / (len(rows) * FRAMING_MS / 1000)
 
 
@@ -105,7 +110,9 @@ def play_ours(rows: list[traces.Row], payloads: list[bytes], red: bool) -> Run:
     arrivals, pulls = _timeline(rows)
     playout = Playout()
     run = Run("ours", np.zeros(0, dtype=np.int16), payload_sizes=[len(p) for p in payloads])
-    heard = np.zeros(pulls * PERIOD + int((PULL_PHASE_MS + CARD_MS) * 48) + PERIOD, dtype=np.int16)
+    heard = np.zeros(
+        pulls * PERIOD_SAMPLES + int((PULL_PHASE_MS + CARD_MS) * 48) + PERIOD_SAMPLES, dtype=np.int16
+    )
     position = 0
     before = asdict(playout.stats)
     began = time.process_time()
@@ -124,7 +131,7 @@ def play_ours(rows: list[traces.Row], payloads: list[bytes], red: bool) -> Run:
             )
             playout.push(packet, at / 1000)
         place = int((now + CARD_MS) * 48)
-        heard[place : place + PERIOD] = playout.pull(now / 1000)
+        heard[place : place + PERIOD_SAMPLES] = playout.pull(now / 1000)
         if now <= rows[-1].sent_ms - rows[0].sent_ms + FRAMING_MS:
             run.stats = replace(playout.stats)  # what follows the last packet is no loss
         if pull % 10 == 0:
@@ -136,7 +143,7 @@ def play_ours(rows: list[traces.Row], payloads: list[bytes], red: bool) -> Run:
     return run
 
 
-_EVENTS = ("concealed_frames", "from_fec", "from_copy", "squeezed", "stretched", "skipped_samples", "late")
+_EVENTS = ("concealed_frames", "from_fec", "from_copy", "accelerated", "expanded", "skipped_samples", "late")
 
 
 def play_stock(rows: list[traces.Row], speech: Pcm) -> Run:
@@ -158,7 +165,9 @@ def play_stock(rows: list[traces.Row], speech: Pcm) -> Run:
         payloads.append(encoded[0] if encoded else b"")
     decoder, buffer = StockDecoder(), JitterBuffer(capacity=16, prefetch=4)
     arrivals, pulls = _timeline(rows)
-    heard = np.zeros(pulls * PERIOD + int((PULL_PHASE_MS + CARD_MS) * 48) + PERIOD, dtype=np.int16)
+    heard = np.zeros(
+        pulls * PERIOD_SAMPLES + int((PULL_PHASE_MS + CARD_MS) * 48) + PERIOD_SAMPLES, dtype=np.int16
+    )
     queue: deque[Pcm] = deque()
     position = dry = 0
     for pull in range(pulls):
@@ -178,7 +187,7 @@ def play_stock(rows: list[traces.Row], speech: Pcm) -> Run:
                     queue.extend(np.array_split(stereo.mean(axis=1).astype(np.int16), 2))
         place = int((now + CARD_MS) * 48)
         if queue:
-            heard[place : place + PERIOD] = queue.popleft()
+            heard[place : place + PERIOD_SAMPLES] = queue.popleft()
         else:
             dry += 1
     return Run("stock aiortc", heard, silent_share=dry / pulls)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import resample_poly
 
-SAMPLE_RATE = 48_000  # Hz; of the sound that is compared
+from voicemeet_edge.voice.format import SAMPLE_RATE
+
 WIDE_RATE = 16_000  # Hz; PESQ-WB (ITU-T P.862.2) knows no other
 SEGMENT = 2 * WIDE_RATE  # samples, 2 s
 WINDOW = WIDE_RATE // 2  # samples, 0.5 s; one reading of the delay

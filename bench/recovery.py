@@ -32,9 +32,9 @@ from voicemeet_edge.hub.settings import HttpSettings
 from voicemeet_edge.testing.network import BridgedNetwork, ImpairedNetwork, Impairment, Network, unavailable
 from voicemeet_edge.testing.stalls import StallWatch
 
-OUTAGES_S = (2.5, 4.0, 6.0, 9.0)  # seconds, in turn; all longer than it takes to notice
-TALK_S = 3.0  # seconds of talk before each cut
-LIMIT_S = 120.0  # seconds after which a call has not come back; a hub waits up to 30 to restart a TURN
+OUTAGES_S = (2.5, 4.0, 6.0, 9.0)  # s, in turn; all longer than it takes to notice
+TALK_S = 3.0  # s of talk before each cut
+LIMIT_S = 120.0  # s after which a call has not come back; a hub waits up to 30 to restart a TURN
 # server that died many times in a row, as it does here
 NOTICE_BUDGET_S, BACK_BUDGET_S = 2.0, 3.0
 
@@ -184,8 +184,14 @@ async def turn_restarts(count: int, directory: Path, say: Callable[[str], object
 
 
 def kill_turn(directory: Path) -> None:
-    """Kill the lab's own TURN server, by the pid its hub wrote down."""
-    os.kill(int((directory / "hub" / "turnserver.pid").read_text()), signal.SIGKILL)
+    """Kill the lab's own TURN server."""
+    os.kill(turn_pid(directory), signal.SIGKILL)
+
+
+def turn_pid(directory: Path) -> int:
+    """The lab's own TURN server, by the pid that was written down."""
+    folder = Path(os.environ.get("RUNTIME_DIRECTORY") or directory / "hub")
+    return int((folder / "turnserver.pid").read_text())
 
 
 async def turn_is_back(info: HubInfo) -> float:

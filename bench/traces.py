@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-FRAME_MS = 20.0  # ms
+from voicemeet_edge.voice.format import FRAME_MS
 
 
 @dataclass(frozen=True, slots=True)

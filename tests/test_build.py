@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from voicemeet_edge.build import turn_memory
+import pytest
+
+from voicemeet_edge.build import sound_card, turn_memory
+from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.settings import Settings
-from voicemeet_edge.webrtc.options import IceUrl, parse_ice_url
+from voicemeet_edge.testing.sound import VirtualCard
+from voicemeet_edge.webrtc.ice_server import IceUrl, parse_ice_url
 
 URLS = ("turn:relay:3478?transport=udp", "turn:relay:3478?transport=tcp", "turns:relay:443?transport=tcp")
 
@@ -28,3 +32,14 @@ def test_a_way_that_is_not_named_is_never_tried() -> None:
 
 def test_what_worked_last_comes_first() -> None:
     assert tried(["tls", "udp", "tcp"], remembered=URLS[1]) == ["tcp", "tls", "udp"]
+
+
+@pytest.mark.parametrize("heard", ["", "speech"])
+def test_a_virtual_microphone_hears_speech_that_is_no_file(heard: str) -> None:
+    card = sound_card(Settings.from_dict({"audio": {"card": "virtual", "virtual_in": heard}}))
+    assert isinstance(card, VirtualCard)
+
+
+def test_a_virtual_microphone_of_a_file_that_is_not_there_is_a_wrong_setting() -> None:
+    with pytest.raises(SettingsError, match="WAV file that is there"):
+        sound_card(Settings.from_dict({"audio": {"card": "virtual", "virtual_in": "/nowhere/a.wav"}}))

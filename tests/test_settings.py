@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from voicemeet_edge.backend.verbs import POOL_PATTERN
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.secret import Secret
-from voicemeet_edge.settings import MAX_FILE_BYTES, Settings, render_template
+from voicemeet_edge.settings import Settings, edited, render_template
+from voicemeet_edge.settings_file import MAX_FILE_BYTES
 
 TEMPLATE = Path(__file__).parent.parent / "firmware" / "voicemeet.toml"
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"  # bytes 0 to 31
@@ -41,7 +42,7 @@ class TestTemplate:
         table = tomllib.loads(TEMPLATE.read_text())
         named = {section: set(values) for section, values in table.items()}
         assert named == {
-            section.name: {one.name for one in fields(getattr(Settings(), section.name))}
+            section.name: {one.name.rstrip("_") for one in fields(getattr(Settings(), section.name))}
             for section in fields(Settings)
         }
 
@@ -156,6 +157,22 @@ class TestRefusals:
             ("[panel]\nfactory = 'rpigpio'", "panel.factory"),
             ("[panel]\ncall_line = 17", "panel.call_line"),
             ("[panel]\ncall_line = 'GPIO27'", "panel.lamp_line"),
+            ("[panel]\ncall_line = 'PIN13'", "panel.lamp_line"),
+            ("[panel]\ncall_line = 'GPIO0'\nlamp_line = 'BOARD27'", "panel.lamp_line"),
+            ("[panel]\ncall_line = 'SDA1'\nlamp_line = 'GPIO2'", "panel.lamp_line"),
+            ("[panel]\ncall_line = 'PIN6'", "panel.call_line"),
+            ("[panel]\nlamp_line = 'PIN41'", "panel.lamp_line"),
+            ("[panel]\nlamps = 'three'", "panel.lamps"),
+            ("[panel]\nlamps = 'two'\ngreen_line = 'GPIO22'", "panel.lamp_line"),
+            ("[panel]\nrelay_line = 'PIN11'", "panel.lamp_line"),
+            ("[panel]\ntamper_line = 'PIN11'", "panel.lamp_line"),
+            ("[panel]\nkeypad = ['GPIO17 office']", "panel.lamp_line"),
+            ("[panel]\nkeypad = ['GPIO5']", "panel.keypad"),
+            ("[panel]\nkeypad = ['GPIO5 Office']", "panel.keypad"),
+            ("[panel]\nkeypad = ['GPIO5 office nopass']", "panel.keypad"),
+            ("[call]\nrole = 'answerer'\n[panel]\nkeypad = ['GPIO5 office']", "panel.keypad"),
+            ("[panel]\nrelay_line = 'GPIO5'\nfactory = 'lgpio'", "panel.relay_line"),
+            ("[panel]\nlamps = 'rgb'\nblue_line = 'PIN16'", "panel.lamp_line"),
             ("[log]\nlevel = 'INFO'", "log.level"),
             ("call = 3", "call"),
             ("[call]\nrole = 'caller'\nrole = 'caller'", "(syntax)"),
@@ -317,3 +334,16 @@ def test_a_key_in_the_wrong_place_is_not_shown(text: str) -> None:
     with pytest.raises(SettingsError) as wrong:
         Settings.parse(text.format(key=key))
     assert key[:20] not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        ("/run/credentials/voicemeet-edge.service/voicemeet.toml", "/boot/firmware/voicemeet.toml"),
+        ("/run/voicemeet/voicemeet.toml", "/boot/firmware/voicemeet.toml"),
+        ("/home/somebody/voicemeet.toml", "/home/somebody/voicemeet.toml"),
+        ("/run/mine.toml", "/run/mine.toml"),
+    ],
+)
+def test_errors_name_the_file_a_person_edits(read: str, named: str) -> None:
+    assert edited(Path(read)) == named

@@ -1,15 +1,15 @@
 """Every error this project raises on purpose, and the one rule: `is_retryable` decides, nobody else.
 
     VoiceMeetError
-    ├── OurError                    we did wrong: a bug or a wrong setting; never retried
+    ├── LocalError                  we did wrong: a bug or a wrong setting; never retried
     │   ├── SettingsError           one line: file, key, value, what was expected; exit status 78
     │   └── IllegalEventError       an event the call machine's table does not know in that state
-    ├── PeerError                   the other party or the server sent what it must not; dropped, counted
+    ├── RemoteError                 the other party or the server sent what it must not; dropped, counted
     │   ├── FrameError              a Phoenix frame that is not one
     │   ├── MessageError            a signaling message out of its shape
     │   ├── SealError               a sealed payload that does not open
     │   └── SdpError                a session description we refuse
-    └── WorldError                  the world around us failed; most heal by waiting
+    └── EnvironmentFault            the world around us failed; most heal by waiting
         ├── BackendError            a verb was answered with an error, or not at all
         ├── SignalingError          the Realtime socket or channel refused or vanished
         ├── MediaError              ICE, DTLS or the path failed
@@ -36,66 +36,68 @@ class VoiceMeetError(Exception):
             self.code = code
 
 
-class OurError(VoiceMeetError):
+class LocalError(VoiceMeetError):
     """We did wrong."""
 
     code = "our_fault"
 
 
-class SettingsError(OurError):
+class SettingsError(LocalError):
     """A setting cannot be used; the sentence names file, key, value and what was expected."""
 
     code = "settings"
 
-    def __init__(self, file: str, key: str, value: str, expected: str) -> None:
-        super().__init__(f"{file}: {key} = {value}: expected {expected}")
-        self.file, self.key, self.value, self.expected = file, key, value, expected
+    def __init__(self, file: str, key: str, value: str, expected: str, *, line: int = 0) -> None:
+        """`line` is where it stands in the file, 0 when nobody knows."""
+        where = f" (line {line})" if line else ""
+        super().__init__(f"{file}: {key} = {value}{where}: expected {expected}")
+        self.file, self.key, self.value, self.expected, self.line = file, key, value, expected, line
 
 
-class IllegalEventError(OurError):
+class IllegalEventError(LocalError):
     """The call machine does not know this event in this state; nothing was changed."""
 
     code = "illegal_event"
 
 
-class PeerError(VoiceMeetError):
+class RemoteError(VoiceMeetError):
     """The other party or the server did wrong."""
 
     code = "peer_fault"
 
 
-class FrameError(PeerError):
+class FrameError(RemoteError):
     """Not a Phoenix frame (signaling/frames.py)."""
 
     code = "bad_frame"
 
 
-class MessageError(PeerError):
+class MessageError(RemoteError):
     """Not a signaling message of contract version 1 (signaling/messages.py)."""
 
     code = "bad_message"
 
 
-class SealError(PeerError):
+class SealError(RemoteError):
     """A sealed payload does not open: wrong key, replay, reflection, truncation, other call."""
 
     code = "bad_seal"
 
 
-class SdpError(PeerError):
+class SdpError(RemoteError):
     """A session description we refuse (webrtc/sdp.py); `code` says why."""
 
     code = "bad_sdp"
 
 
-class WorldError(VoiceMeetError):
+class EnvironmentFault(VoiceMeetError):  # noqa: N818  # a fault of the world, not an error of a program
     """The network, a server or the hardware failed."""
 
     code = "world_fault"
     retryable = True
 
 
-class BackendError(WorldError):
+class BackendError(EnvironmentFault):
     """A verb failed: `status` is the HTTP status, 0 when there was no answer at all."""
 
     code = "backend"
@@ -115,7 +117,7 @@ class BackendError(WorldError):
         self.retryable = status < 400 or status >= 500 or status in (408, 429)
 
 
-class SignalingError(WorldError):
+class SignalingError(EnvironmentFault):
     """The Realtime socket or a channel failed; `fatal` when no retry can help (Unauthorized, …)."""
 
     code = "signaling"
@@ -125,13 +127,13 @@ class SignalingError(WorldError):
         self.retryable = not fatal
 
 
-class MediaError(WorldError):
+class MediaError(EnvironmentFault):
     """ICE found no path, DTLS failed, the fingerprint did not match; `code` says which."""
 
     code = "media"
 
 
-class SoundError(WorldError):
+class SoundError(EnvironmentFault):
     """The sound card failed."""
 
     code = "sound"

@@ -11,12 +11,17 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from voicemeet_edge.backend.admission import PassTextError, parse_pass
+from voicemeet_edge.panel.header import NoSuchPositionError, line_name
+from voicemeet_edge.panel.keypad import KeypadButton
 from voicemeet_edge.secret import Secret
 
 T = TypeVar("T")
+WordT = TypeVar("WordT", bound=StrEnum)
 Check = Callable[[object], T]
 
 MAX_TEXT = 256  # characters; no name, path or address in the settings needs more
@@ -81,6 +86,16 @@ def one_of(*choices: T) -> Check[T]:
     return check
 
 
+def choice(choices: type[WordT]) -> Check[WordT]:
+    """Accept one of the words of an enumeration; returns its member."""
+    word = one_of(*(one.value for one in choices))
+
+    def check(value: object) -> WordT:
+        return choices(value if isinstance(value, choices) else word(value))
+
+    return check
+
+
 def many(item: Check[T], most: int, least: int = 0) -> Check[tuple[T, ...]]:
     """Accept a list of different values, each passing `item`."""
 
@@ -124,11 +139,93 @@ def intercom_key(value: object) -> Secret:
     return Secret(bare)
 
 
+def pass_text(value: object) -> Secret:
+    """Accept nothing or a pass as `voicemeet-edge pass` prints it; returned in its one form."""
+    given = value if isinstance(value, Secret) else Secret(value) if isinstance(value, str) else None
+    if given is None or len(given.reveal()) > MAX_KEY_TEXT:
+        raise Refused("a pass, as `voicemeet-edge pass` prints it at the hub")
+    if not given:
+        return given
+    try:
+        return parse_pass(given)
+    except PassTextError as error:
+        raise Refused(f"a pass, as `voicemeet-edge pass` prints it at the hub ({error})") from None
+
+
+def gpio_line(value: object) -> str:
+    """A line of the kernel's, or a place on the Raspberry Pi's header."""
+    line = text(r"[!-~]{1,32}", 'a GPIO line such as "GPIO17", or its place on the header, "PIN11"')(value)
+    try:
+        line_name(line)
+    except NoSuchPositionError as error:
+        raise Refused(f"a GPIO line ({error})") from None
+    return line
+
+
+def fleet_key(value: object) -> str:
+    """Accept nothing, or the half of a fleet key that devices are told."""
+    if value == "":
+        return ""
+    # Loaded by whoever has one: checking settings shall stay quick.
+    from voicemeet_edge.fleet_seal import FleetKeyError, parse_public
+
+    try:
+        parse_public(value if isinstance(value, str) else "")
+    except FleetKeyError:
+        expected = (
+            "the 87 letters and digits that the operator's page shows (or `voicemeet-edge keygen --fleet`)"
+        )
+        raise Refused(expected) from None
+    return str(value)
+
+
+def optional_gpio_line(value: object) -> str:
+    """Nothing, or a line."""
+    return "" if value == "" else gpio_line(value)
+
+
+def time_of_day(value: object) -> str:
+    """Nothing, or hours and minutes."""
+    return text(r"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9])?", 'a time of day such as "03:30", or nothing')(value)
+
+
+def hours(value: object) -> str:
+    """Nothing, or from when to when each day."""
+    span = text(r"(?:[0-9:]{5}-[0-9:]{5})?", 'hours such as "22:00-06:30", or nothing')(value)
+    for one in filter(None, span.split("-")):
+        time_of_day(one)
+    return span
+
+
+def keypad_button(value: object) -> KeypadButton:
+    """A line, a pool, and the pool's pass where it asks for one; with blanks between."""
+    words = value.split() if isinstance(value, str) and len(value) <= MAX_TEXT else []
+    if len(words) not in (2, 3):
+        raise Refused('a line and a pool, such as "GPIO5 office", and a pass behind them where one is needed')
+    return KeypadButton(gpio_line(words[0]), pool_name(words[1]), pass_text(words[2] if words[2:] else ""))
+
+
+def pool_name(value: object) -> str:
+    """The name of a pool."""
+    wanted = "a name of small letters, digits and - inside"
+    return text(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", wanted)(value)
+
+
 def pin_digest(value: object) -> str:
-    """Accept nothing or the SHA-256 of a certificate in hex; returned in small letters."""
-    if not isinstance(value, str) or not re.fullmatch(r"([0-9A-Fa-f]{64})?", value):
+    """Accept nothing or the SHA-256 of a certificate in hex; returned in small letters.
+
+    Colons and spaces between the digits, as browsers and openssl show them, are taken out.
+    """
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise Refused("nothing or 64 hex digits")
-    return value.lower()
+    bare = re.sub(r"[\s:]", "", value.strip().removeprefix("sha256:")).lower()
+    if re.fullmatch(r"([0-9a-f]{64})?", bare):
+        return bare
+    if re.fullmatch(r"[0-9a-f]{40}", bare):
+        raise Refused("nothing or the SHA-256 of the certificate, 64 hex digits; this is its SHA-1")
+    if re.fullmatch(r"[0-9a-f]+", bare):
+        raise Refused(f"nothing or 64 hex digits; these are {len(bare)}")
+    raise Refused("nothing or 64 hex digits")
 
 
 def base_url(value: object) -> str:
@@ -145,7 +242,31 @@ def base_url(value: object) -> str:
         raise Refused(expected)
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise Refused(expected)
+    if parts.path.rstrip("/").endswith(("/desk", "/operator")):
+        raise Refused("the hub's own address, without what comes after the port")
     return value.rstrip("/")
+
+
+def broker_url(value: object) -> str:
+    """Accept mqtt(s)://host[:port] or nothing; name and password have settings of their own."""
+    expected = "mqtt://host[:port], mqtts://host[:port] or nothing"
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not re.fullmatch(r"mqtts?://[A-Za-z0-9.:\[\]-]{1,255}", value):
+        raise Refused(expected)
+    try:
+        parts = urlsplit(value)
+        port_is_usable = parts.port is None or parts.port > 0
+    except ValueError:
+        raise Refused(expected) from None
+    if not parts.hostname or not port_is_usable:
+        raise Refused(expected)
+    return value
+
+
+def optional_url(value: object) -> str:
+    """Accept what `base_url` accepts, or nothing."""
+    return "" if value == "" else base_url(value)
 
 
 def is_loopback_url(url: str) -> bool:
@@ -171,9 +292,26 @@ def _refuse_address() -> str:
     raise Refused("an IPv4 or IPv6 address")
 
 
+def loopback_endpoint(value: object) -> str:
+    """Accept "127.0.0.1:9464", "[::1]:9464" or nothing."""
+    expected = 'an address of this machine and a port, such as "127.0.0.1:9464", or nothing'
+    if not isinstance(value, str):
+        raise Refused(expected)
+    if value == "":
+        return value
+    host, _, port = value.rpartition(":")
+    try:
+        is_ours = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        is_ours = False
+    if not is_ours or not port.isdecimal() or not 0 <= int(port[:6]) <= 65_535:
+        raise Refused(expected)
+    return value
+
+
 def alsa_name(value: object) -> str:
-    """Accept an ALSA device by name; numbers are refused, because they change when a card is replugged."""
-    expected = 'an ALSA device by card name, such as "plughw:CARD=Device"'
+    """Accept a sound device by name, USB product or port; numbers change when a card is replugged."""
+    expected = '"auto", "usb:0d8c:0014", "port:1-1.2" or an ALSA name such as "plughw:CARD=Device"'
     if not isinstance(value, str) or len(value) > MAX_TEXT or not re.fullmatch(r"[!-~][ -~]*", value):
         raise Refused(expected)
     if re.match(r"(plug|dmix|dsnoop|sysdefault)?(hw)?:(CARD=)?\d", value):

@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +21,18 @@ from voicemeet_edge.demo.lab import LabCall, device_settings
 from voicemeet_edge.demo.remote import Event, RemoteDevice, to_toml
 from voicemeet_edge.hub.app import HubInfo
 from voicemeet_edge.hub.secrets import HubSecrets, load_or_make_secrets
-from voicemeet_edge.hub.turn import TurnAddress
+from voicemeet_edge.hub.turn.provider import TurnAddress
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.testing.hostile import HostileCarrier
 
-WAIT_S = 40.0  # seconds, a limit: the machine may stand still
-START_S = 30.0  # seconds for a hub to answer
+WAIT_S = 40.0  # s, a limit: the machine may stand still
+START_S = 30.0  # s for a hub to answer
 _pools = itertools.count()
 
 WIDE_LIMITS = {
-    **dict.fromkeys(("address_per_s", "session_per_s", "device_per_s"), 1000.0),
-    **dict.fromkeys(("address_burst", "session_burst", "device_burst"), 10_000.0),
+    **dict.fromkeys(("address_per_s", "session_per_s", "device_per_s", "known_per_s"), 1000.0),
+    **dict.fromkeys(("address_burst", "session_burst", "device_burst", "known_burst"), 10_000.0),
+    "address_calls": 1000,
 }
 
 
@@ -73,7 +74,7 @@ def hub_process(
     relay = {"provider": "coturn", "port": 0, "listen": [address], "relay_address": address}
     settings: dict[str, dict[str, object]] = {
         "http": {"listen": [address], "port": 0, "tls": "off", "allow_plaintext": True},
-        "match": {"avoid_repeat_s": 0.0},
+        "match": {"avoid_repeat_s": 0.0, "open_pools": ["*"]},
         "turn": {**relay, **turn},
         "limits": dict(WIDE_LIMITS),
     }
@@ -85,7 +86,7 @@ def hub_process(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
         try:
-            text = _read_until(process, "role =")
+            text = read_until(process, "role =")
             url, key = re.search(r'url = "(.*)"', text), re.search(r'apikey = "(.*)"', text)
             assert url is not None, log.read_text()
             assert key is not None
@@ -97,7 +98,8 @@ def hub_process(
             process.kill()
 
 
-def _read_until(process: subprocess.Popen[str], word: str) -> str:
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    """Return what a process printed until this word came, or until it is too late."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     text, deadline = "", time.monotonic() + START_S
@@ -178,13 +180,6 @@ def end_reason(device: RemoteDevice) -> str:
     """Why its call ended."""
     ends = [event for event in device.events if event["event"] == "state" and event["state"] == "ended"]
     return str(ends[-1]["reason"]) if ends else ""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something another process brings about."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - nobody announces it
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.lab import WAIT_S, Hub, distrusts, end_reason, happened, never_talked, new_key, pair, until
+from tests.attacks.lab import WAIT_S, Hub, distrusts, end_reason, happened, never_talked, new_key, pair
 from voicemeet_edge.testing.hostile import Line, Middle, Payload, swap_fingerprint
+from voicemeet_edge.testing.waiting import until
 from voicemeet_edge.webrtc.peer import new_certificate
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -84,7 +85,7 @@ async def test_with_a_key_a_changed_offer_is_refused_and_no_call_starts(hub: Hub
 async def test_a_fingerprint_swapped_on_one_side_ends_before_any_sound(
     hub: Hub, tmp_path: Path, event: str
 ) -> None:
-    # Fails without EdgeCertificate._verify (webrtc/seam.py): aiortc looks only after the handshake.
+    # Fails without EdgeCertificate._verify (webrtc/dtls.py): aiortc looks only after the handshake.
     other = new_certificate().sha256
 
     def swap(_line: Line, said: str, payload: Payload) -> list[tuple[str, Payload]]:
@@ -105,6 +106,21 @@ async def test_a_fingerprint_swapped_on_one_side_ends_before_any_sound(
         assert never_talked(device)
         assert distrusts(device)
         assert not happened(device, "words")
+
+
+async def test_check_words_that_are_taken_out_are_missed_aloud(hub: Hub, tmp_path: Path) -> None:
+    # Fails without the timer WORDS (call/conversation.py): who does not expect words does not miss them.
+    async with pair(hub, tmp_path) as devices:
+        assert devices.carrier is not None
+        devices.carrier.tamper = without_words
+        await devices.press()
+        await devices.expect("tone", tone="words_unavailable")
+    assert not any(happened(device, "words") for device in devices.both)
+
+
+def without_words(_line: Line, event: str, payload: Payload) -> list[tuple[str, Payload]]:
+    kept = {name: value for name, value in payload.items() if name not in ("nonce", "commitment")}
+    return [] if event == "reveal" else [(event, kept)]
 
 
 async def test_words_bound_to_another_certificate_end_the_call(hub: Hub, tmp_path: Path) -> None:

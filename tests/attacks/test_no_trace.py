@@ -12,6 +12,7 @@ import re
 import socket
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ SHORTEST = 8  # characters; shorter ones would be found by chance
 SPEECH_SAMPLES = 256  # samples in a row that only this speech has
 SILENCE = bytes(2 * SPEECH_SAMPLES)
 NOBODY = 65_534
+POOL = re.compile(rb"attack-\d+$")
 RECEIPT = re.compile(r"[0-9A-F]{4}(-[0-9A-F]{4}){3}")  # of a report, which is kept; it names nobody
 
 # What may hold secrets: the hub's own, mode 0600, and what the installer gave.
@@ -107,6 +109,15 @@ def regular_files(pid: int) -> set[str]:
     return found
 
 
+def beyond_the_report(found: dict[str, set[bytes]]) -> dict[str, set[bytes]]:
+    """Leave out what a filed report keeps for the operator: its pool, the installer's word for a place."""
+    left = {
+        file: {word for word in words if not (file.startswith("hub/hub.db") and POOL.match(word))}
+        for file, words in found.items()
+    }
+    return {file: words for file, words in left.items() if words}
+
+
 @pytest.mark.parametrize("sealing", ["open", "sealed"])
 async def test_a_call_leaves_no_trace(tmp_path: Path, sealing: str) -> None:
     # Fails with a logger.info of the offer (call/session.py) once `redact` (system/logs.py) is out too.
@@ -130,11 +141,12 @@ async def test_a_call_leaves_no_trace(tmp_path: Path, sealing: str) -> None:
             }
             found = await asyncio.to_thread(traces, tmp_path, pids, wanted)
         assert len(wanted) > 40
-        assert found == {}
+        assert beyond_the_report(found) == {}
         assert open_files == {"a": {"a.log"}, "b": {"b.log"}}
         assert list(scratch.iterdir()) == []
         _check_private(hub)
-    assert await asyncio.to_thread(traces, tmp_path, [], wanted) == {}, "nor after everything ended"
+    found = await asyncio.to_thread(traces, tmp_path, [], wanted)
+    assert beyond_the_report(found) == {}, "nor after everything ended"
 
 
 async def _whole_call(devices: Pair) -> set[bytes]:
@@ -177,23 +189,30 @@ def _check_closed(pid: int, hub: Hub) -> None:
     assert hub.apikey.reveal().encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-async def test_a_running_device_cannot_be_dumped_or_read(hub: Hub, tmp_path: Path) -> None:
+@pytest.fixture
+def for_nobody() -> Iterator[Path]:
+    """A folder that the user nobody reaches; those of pytest are root's alone, by how many levels depends."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+async def test_a_running_device_cannot_be_dumped_or_read(hub: Hub, for_nobody: Path) -> None:
     # Fails without harden_process in `voicemeet-edge run` (cli.py).
     table = device_settings(hub.info(), LabCall(), {})
     table["security"] = {"intercom_keys": [new_key()]}
-    config = tmp_path / "device.toml"
+    config = for_nobody / "device.toml"
     config.write_text(to_toml(table))
-    for path in (config, tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o777)
+    config.chmod(0o777)
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.bind(str(tmp_path / "notify"))
+    notices.bind(str(for_nobody / "notify"))
     notices.setblocking(False)
-    (tmp_path / "notify").chmod(0o777)
+    (for_nobody / "notify").chmod(0o777)
     identity = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     process = await asyncio.create_subprocess_exec(
         *identity,
         *(sys.executable, "-m", "voicemeet_edge", "run", "--config", str(config)),
-        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "HOME": str(tmp_path)},
+        env={**os.environ, "NOTIFY_SOCKET": str(for_nobody / "notify"), "HOME": str(for_nobody)},
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:

@@ -17,8 +17,8 @@ import aioice.stun
 import aioice.turn
 import pytest
 
-from tests.attacks.lab import Hub, hub_process, pair
-from voicemeet_edge.hub.turn import TurnAddress, turn_password, turn_username
+from tests.attacks.lab import WAIT_S, Hub, hub_process, pair
+from voicemeet_edge.hub.turn.provider import TurnAddress, turn_password, turn_username
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.testing.network import BridgedNetwork, unavailable
 
@@ -54,7 +54,7 @@ async def error_of(address: TurnAddress, username: str, password: str) -> int:
 
 
 async def test_expired_and_foreign_credentials_are_refused(hub: Hub) -> None:
-    # Fails without use-auth-secret in coturn's configuration (hub/coturn.py).
+    # Fails without use-auth-secret in coturn's configuration (hub/turn/coturn.py).
     good, foreign = hub.secrets.turn, Secret("ab" * 32)
     now = time.time()
     fresh, old = (turn_username(good, "c" * 32, "a", at) for at in (now + 600, now - 60))
@@ -95,21 +95,49 @@ async def test_stolen_credentials_work_until_they_expire_and_no_longer(hub: Hub,
     assert refused == 486  # RFC 8656 section 7.2: Allocation Quota Reached
 
 
-@pytest.fixture
-def building(tmp_path: Path) -> Iterator[tuple[BridgedNetwork, Hub]]:
+async def test_an_allocation_ends_with_its_call_however_often_it_is_refreshed(
+    hub: Hub, tmp_path: Path
+) -> None:
+    # Fails when HmacTurn.revoke does nothing, as it did once: coturn alone lets it live for ever.
+    async with pair(hub, tmp_path) as devices:
+        await devices.call()
+        assert devices.carrier is not None
+        stolen = next(server for server in devices.carrier.match("b").ice_servers if server.username)
+        assert stolen.username is not None
+        assert stolen.credential is not None
+        coming = allocation(hub.turn, stolen.username, stolen.credential.reveal())
+        client = await coming.__aenter__()
+        assert await permission(client, hub.turn.host) == 0
+        await devices.hang_up()
+        async with asyncio.timeout(WAIT_S):
+            while await permission(client, hub.turn.host) == 0:  # noqa: ASYNC110 - coturn tells nobody
+                await asyncio.sleep(0.2)
+
+
+async def test_credentials_of_a_match_are_short_until_both_are_there(hub: Hub, tmp_path: Path) -> None:
+    # Fails when the hub gives credentials to the end of the call with the match.
+    async with pair(hub, tmp_path) as devices:
+        await devices.call()
+        assert devices.carrier is not None
+        assert devices.carrier.match("a").ttl_s <= 120
+        assert devices.carrier.match("b").ttl_s <= 120
+
+
+@pytest.fixture(params=[False, True], ids=["building", "internet"])
+def building(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[BridgedNetwork, Hub, bool]]:
     """A hub with an address that is not loopback, and a neighbour."""
     if (reason := unavailable()) is not None:
         pytest.skip(reason)
     with BridgedNetwork(("hub", "thief")) as network:
         prefix = network.command("hub")
-        with hub_process(tmp_path, network.address("hub"), prefix) as hub:
-            yield network, hub
+        with hub_process(tmp_path, network.address("hub"), prefix, public_peers=request.param) as hub:
+            yield network, hub, request.param
 
 
 @pytest.mark.namespaces
-async def test_the_relay_reaches_nobody_inside(building: tuple[BridgedNetwork, Hub]) -> None:
-    # Fails without the denied-peer-ip lines (hub/coturn.py).
-    network, hub = building
+async def test_the_relay_reaches_nobody_inside(building: tuple[BridgedNetwork, Hub, bool]) -> None:
+    # Fails without the denied-peer-ip lines (hub/turn/coturn.py).
+    network, hub, is_public = building
     secret = hub.secrets.turn
     username = turn_username(secret, "c" * 32, "a", time.time() + 600)
     inside: tuple[str, ...] = ("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", network.address("thief"))
@@ -125,7 +153,8 @@ async def test_the_relay_reaches_nobody_inside(building: tuple[BridgedNetwork, H
     finally:
         await coming.__aexit__(None, None, None)
     assert {peer: answers[peer] for peer in inside} == dict.fromkeys(inside, FORBIDDEN)
-    assert answers["203.0.114.7"] == 0, "the public internet is what a relay is for"
+    # A building's relay is no way out either, past its filters and in its name.
+    assert answers["203.0.114.7"] == (0 if is_public else FORBIDDEN)
     assert answers[network.address("hub")] == 0, "two relayed ends meet at the relay's own address"
 
 

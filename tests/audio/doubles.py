@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
-from voicemeet_edge.audio.engine import EngineEvent, VoiceEngine, VoiceOptions
+from typing_extensions import override
+
+from voicemeet_edge.audio.engine import VoiceEngine
+from voicemeet_edge.audio.events import EngineEvent
+from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing.sound import VirtualCard
-from voicemeet_edge.voice.packet import RtpAudio
+from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.packet import RtpAudio, VoiceLink
 
 
-class Wire:
-    """Carries one engine's payloads to another as RTP; `cut` loses them all."""
+class Wire(VoiceLink):
+    """Carries one engine's payloads to another as RTP."""
 
-    def __init__(self) -> None:
+    def __init__(self, red_payload_type: int | None = None) -> None:
+        self._red_payload_type = red_payload_type
+        self._control = SendControl(0.0, red=red_payload_type is not None)
         self.to: VoiceEngine | None = None
-        self.cut = False
         self.packets: list[RtpAudio] = []
         self._sequence = 65_500  # wraps within a second
 
-    def send(self, payload: bytes, timestamp: int) -> None:
-        packet = RtpAudio(self._sequence, timestamp, 1234, payload, time.monotonic())
+    @property
+    @override
+    def control(self) -> SendControl:
+        return self._control
+
+    @property
+    @override
+    def red_payload_type(self) -> int | None:
+        return self._red_payload_type
+
+    @property
+    @override
+    def sends_in_any_thread(self) -> bool:
+        return False
+
+    @override
+    def next_timestamp(self) -> int:
+        return 2**32 - 4800  # wraps soon
+
+    @override
+    def receive(self) -> list[RtpAudio]:
+        return []
+
+    @override
+    def send(self, payload: bytes, timestamp: int, *, red: bool = False) -> None:
+        packet = RtpAudio(self._sequence, timestamp, 1234, payload, time.monotonic(), red)
         self._sequence = (self._sequence + 1) & 0xFFFF
         self.packets.append(packet)
-        if self.to is not None and not self.cut:
+        if self.to is not None:
             self.to.receive(packet)
 
 
@@ -49,20 +78,11 @@ class Events(list[EngineEvent]):
             await asyncio.wait_for(self._changed.wait(), 20)
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("it never became so")
-        await asyncio.sleep(0.01)
-
-
-def engine(card: VirtualCard, events: Events, options: VoiceOptions | None = None) -> VoiceEngine:
+def engine(card: VirtualCard, events: Events, options: AudioSettings | None = None) -> VoiceEngine:
     """Return an engine without echo canceller at full volume, unless told otherwise."""
     return VoiceEngine(
         card,
-        options or VoiceOptions(volume_percent=100.0, echo="off"),
+        options or AudioSettings(volume=100, echo="off"),
         loop=asyncio.get_running_loop(),
         on_event=events,
     )

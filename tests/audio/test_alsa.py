@@ -12,15 +12,19 @@ import alsaaudio
 import numpy as np
 import pytest
 
-from tests.audio.doubles import Events, Wire, until
+from tests.audio.doubles import Events, Wire
 from voicemeet_edge.audio import alsa
 from voicemeet_edge.audio.alsa import AlsaCard
-from voicemeet_edge.audio.card import PERIOD_BYTES
-from voicemeet_edge.audio.engine import FirstAudioPlayed, SoundFailed, VoiceEngine, VoiceOptions
+from voicemeet_edge.audio.choice import SoundDevice
+from voicemeet_edge.audio.engine import VoiceEngine
+from voicemeet_edge.audio.events import FirstAudioPlayed, SoundFailed
 from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.errors import DeviceLostError, SoundError, SoundFatalError, XrunError
+from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing import pulse
 from voicemeet_edge.testing.signals import correlation, likeness, speech_like
+from voicemeet_edge.testing.waiting import until
+from voicemeet_edge.voice.format import PERIOD_BYTES
 
 PERIOD = bytes(range(240)) * 4
 Answer = tuple[int, bytes] | int | Exception
@@ -146,12 +150,13 @@ def test_errors_are_told_apart_by_their_text(text: str, kind: type[SoundError]) 
 
     with pytest.raises(kind):
         AlsaCard("a", "b", open_pcm=refuse).open_capture()
+    # A stream that worked is never beyond mending, whatever it says.
     reading = card(FakePcm([error(text)])).open_capture()
-    with pytest.raises(kind):
+    with pytest.raises(DeviceLostError):
         reading.read()
     reading.close()
     writing = card(FakePcm([error(text)])).open_playback()
-    with pytest.raises(kind):
+    with pytest.raises(DeviceLostError):
         writing.write(PERIOD)
     writing.close()
 
@@ -239,13 +244,6 @@ def test_close_of_a_hanging_driver_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     pcm.hang.set()
 
 
-def test_delay_is_what_is_not_free() -> None:
-    stream = card(FakePcm([])).open_playback()
-    assert stream.delay_samples() == 1440
-    stream.close()
-    assert stream.delay_samples() == 0
-
-
 # Through the real ALSA, with PulseAudio as the card -----------------------------------------------
 
 
@@ -319,12 +317,12 @@ async def test_a_call_over_real_alsa_and_the_server_killed_under_it(
     write_wav(tmp_path / "said.wav", said)
     engine = VoiceEngine(
         AlsaCard("boxA", "boxA"),
-        VoiceOptions(volume_percent=100.0, echo="off"),
+        AudioSettings(volume=100, echo="off"),
         loop=asyncio.get_running_loop(),
         on_event=events,
     )
     wire.to = engine
-    engine.start_call(wire.send)
+    engine.start_call(wire)
     await events.wait_for(FirstAudioPlayed)
     await asyncio.to_thread(server.record, "boxA", tmp_path / "heard.wav")
     await asyncio.to_thread(server.say, "boxA", tmp_path / "said.wav")
@@ -341,3 +339,40 @@ async def test_a_call_over_real_alsa_and_the_server_killed_under_it(
     started = time.monotonic()
     await engine.close()
     assert time.monotonic() - started < 10
+
+
+def test_a_card_is_looked_for_each_time_it_is_opened(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    here = [SoundDevice("plughw:CARD=Device", "USB PnP", True, True, True, driver="USB-Audio")]
+    opened: list[object] = []
+
+    def open_pcm(**options: object) -> object:
+        opened.append(options["device"])
+        return FakePcm([])(**options)
+
+    card = AlsaCard(open_pcm=open_pcm, devices=lambda: here)
+    card.open_playback().close()
+    here.clear()
+    with pytest.raises(DeviceLostError, match="no microphone"):
+        card.open_capture()
+    here[:] = [SoundDevice("plughw:CARD=Device_1", "USB PnP", True, True, True, driver="USB-Audio")]
+    card.open_capture().close()
+    assert opened == ["plughw:CARD=Device", "plughw:CARD=Device_1"]
+    assert caplog.text.count("the USB device with both microphone and loudspeaker") == 2
+
+
+def test_a_card_that_another_program_holds_says_so() -> None:
+    def busy(**_options: object) -> object:
+        raise alsaaudio.ALSAAudioError("Device or resource busy [plughw:CARD=Device]")
+
+    with pytest.raises(DeviceLostError, match="another program") as raised:
+        AlsaCard("plughw:CARD=Device", "plughw:CARD=Device", open_pcm=busy).open_playback()
+    assert raised.value.code == "sound_device_busy"
+    assert raised.value.retryable
+
+
+def test_alsas_library_writes_nothing_past_our_log(capfd: pytest.CaptureFixture[str]) -> None:
+    card = AlsaCard("plughw:CARD=NoSuchCard", "plughw:CARD=NoSuchCard")
+    with pytest.raises(SoundError):
+        card.open_playback()
+    assert capfd.readouterr().err == ""

@@ -8,18 +8,20 @@ import time
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
-from tests.audio.doubles import Events, engine, until
-from voicemeet_edge.audio.capture import CaptureSide
-from voicemeet_edge.audio.card import PERIOD_SAMPLES, SAMPLE_RATE, CaptureStream
+from tests.audio.doubles import Events, Wire, engine
+from voicemeet_edge.audio import capture
+from voicemeet_edge.audio.call_audio import CallAudio
+from voicemeet_edge.audio.capture import CaptureThread
+from voicemeet_edge.audio.card import CaptureStream
 from voicemeet_edge.audio.codec import OpusCodec
-from voicemeet_edge.audio.events import VoiceOptions
-from voicemeet_edge.audio.line import Line
-from voicemeet_edge.audio.mixer import Frame
-from voicemeet_edge.audio.reference import FarReference
-from voicemeet_edge.audio.uplink import Uplink
+from voicemeet_edge.audio.echo_reference import EchoReference
 from voicemeet_edge.errors import XrunError
+from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing.sound import VirtualCard
+from voicemeet_edge.testing.waiting import loop_turns, until
+from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE, Samples
 
 FRAMES = 120  # over two looks at the card's own clock
 
@@ -58,10 +60,10 @@ class WatchedCard(VirtualCard):
 
 async def test_most_periods_are_there_when_they_are_read() -> None:
     card = WatchedCard("speech")
-    sent: list[int] = []
+    wire = Wire()
     talking = engine(card, Events())
-    talking.start_call(lambda _payload, timestamp: sent.append(timestamp))
-    await until(lambda: len(sent) >= FRAMES)
+    talking.start_call(wire)
+    await until(lambda: len(wire.packets) >= FRAMES)
     talking.stop_call()
     await talking.close()
 
@@ -70,24 +72,26 @@ async def test_most_periods_are_there_when_they_are_read() -> None:
 
 
 async def test_the_rtp_clock_of_a_quiet_machine_steps_by_one_frame() -> None:
-    sent: list[int] = []
+    wire = Wire()
     talking = engine(VirtualCard("speech"), Events())
-    talking.start_call(lambda _payload, timestamp: sent.append(timestamp))
-    await until(lambda: len(sent) >= FRAMES)
+    talking.start_call(wire)
+    await until(lambda: len(wire.packets) >= FRAMES)
     talking.stop_call()
     await talking.close()
 
+    sent = [packet.timestamp for packet in wire.packets]
     steps = [(after - before) % 2**32 for before, after in pairwise(sent)]
     assert all(step % 960 == 0 and step > 0 for step in steps)
 
 
 class Recording:
     name = "recording"
+    echo_db: float | None = None
 
     def __init__(self) -> None:
         self.pairs: list[tuple[list[int], list[int]]] = []
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    def process(self, near: Samples, far: Samples) -> Samples:
         self.pairs.append((near[::PERIOD_SAMPLES].tolist(), far[::PERIOD_SAMPLES].tolist()))
         return near
 
@@ -109,18 +113,66 @@ async def test_each_period_of_the_microphone_meets_its_far_period() -> None:
         def close(self) -> None:
             """Nothing."""
 
-    sent: list[int] = []
-    reference, canceller, stream = FarReference(), Recording(), Numbered()
-    side = CaptureSide(VirtualCard(None), canceller, reference, lambda _event: None, real_time=False)
-    uplink = Uplink(asyncio.get_running_loop(), lambda _payload, timestamp: sent.append(timestamp))
-    side.line = Line(uplink, OpusCodec(VoiceOptions()))
+    reference, canceller, stream = EchoReference(), Recording(), Numbered()
+    side = CaptureThread(VirtualCard(None), canceller, reference, lambda _event: None, real_time=False)
+    side.call = call = CallAudio(Wire(), OpusCodec(AudioSettings()), asyncio.get_running_loop())
     for _ in range(9):
         with contextlib.suppress(XrunError):
             side._step(stream)
-    uplink.stop()
+    call.sender.stop()
     assert canceller.pairs == [
         ([1, 2], [1000, 2000]),
         ([3, 5], [3000, 5000]),
         ([6, 7], [6000, 7000]),
         ([8, 9], [8000, 9000]),
     ]
+
+
+class ToldTime:
+    """The clock and the sleep of a module, as a test tells them."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("lost_frames", [0, 2, 50])
+async def test_the_rtp_clock_skips_what_an_overrun_lost(
+    lost_frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ToldTime()
+    monkeypatch.setattr(capture, "time", told)
+
+    class Overrun(CaptureStream):
+        """A period each 10 ms; the sixth read says that some were lost before it."""
+
+        reads = 0
+
+        def read(self) -> bytes:
+            self.reads += 1
+            told.now += 0.01
+            if self.reads == 6:
+                told.now += lost_frames * 0.02
+                raise XrunError("overrun")
+            return bytes(2 * PERIOD_SAMPLES)
+
+        def close(self) -> None:
+            """Nothing."""
+
+    wire, stream = Wire(), Overrun()
+    side = CaptureThread(VirtualCard(None), Recording(), EchoReference(), lambda _: None, real_time=False)
+    side.call = call = CallAudio(wire, OpusCodec(AudioSettings()), asyncio.get_running_loop())
+    side._opened()
+    for _ in range(14):
+        with contextlib.suppress(XrunError):
+            side._step(stream)
+        await loop_turns()
+    call.sender.stop()
+    steps = [(b.timestamp - a.timestamp) % 2**32 // 960 for a, b in pairwise(wire.packets)]
+    assert max(steps) in (1 + lost_frames, 2 + lost_frames), steps  # the broken read itself took time too
+    assert sorted(steps)[:-1] == [1] * (len(steps) - 1)

@@ -5,24 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voicemeet_edge.audio.codec import FRAME_SAMPLES, FixedRateSender, OpusCodec
-from voicemeet_edge.audio.events import VoiceOptions
+from voicemeet_edge.audio.codec import FixedRateSender, OpusCodec
+from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.format import FRAME_SAMPLES
 from voicemeet_edge.voice.opus import CLEAN_BITRATE
 from voicemeet_edge.voice.packet import RtpAudio
 
 
 @pytest.mark.parametrize("red_payload_type", [None, 111])
-@pytest.mark.parametrize("bitrate", [None, CLEAN_BITRATE, 24_000])
-def test_what_is_sent_is_heard(bitrate: int | None, red_payload_type: int | None) -> None:
-    codec = OpusCodec(VoiceOptions(bitrate=bitrate))
-    sender, playout = codec.encoder(red_payload_type), codec.playout()
+@pytest.mark.parametrize("bitrate", [CLEAN_BITRATE, 24_000])
+def test_what_is_sent_is_heard(bitrate: int, red_payload_type: int | None) -> None:
+    codec = OpusCodec(AudioSettings(bitrate=bitrate))
+    sender, playout = codec.encoder(red_payload_type, SendControl(0.0)), codec.playout()
     assert isinstance(sender, FixedRateSender) == (bitrate == 24_000)
     said = speech_like(2)
     heard: list[bytes] = []
     for n in range(len(said) // FRAME_SAMPLES):
         now, timestamp = n * 0.02, n * FRAME_SAMPLES
-        payload = sender.encode(said[timestamp : timestamp + FRAME_SAMPLES].tobytes(), timestamp)
+        packet = sender.encode(said[timestamp : timestamp + FRAME_SAMPLES].tobytes(), timestamp)
+        assert packet is not None
+        payload, timestamp = packet
         playout.push(RtpAudio(n, timestamp, 1, payload, now, red_payload_type is not None), now)
         heard += [playout.pull_pcm(now, 1.0), playout.pull_pcm(now + 0.01, 1.0)]
     stats = playout.stats

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voicemeet_edge.audio.devices import advice, list_devices
+from voicemeet_edge.audio.devices import list_devices
 
 CARDS = """\
  0 [vc4hdmi        ]: vc4-hdmi - vc4-hdmi
@@ -51,24 +51,22 @@ def test_devices_are_named_by_card_id_usb_first(proc: Path) -> None:
 
 def test_sentence_is_for_people(proc: Path) -> None:
     assert list_devices(proc)[0].sentence() == (
-        'plughw:CARD=Device: "USB PnP Sound Device", USB, microphone and loudspeaker'
+        'plughw:CARD=Device: "USB PnP Sound Device", USB, usb:0d8c:0014, microphone and loudspeaker'
     )
 
 
-def test_advice_ends_with_the_settings(proc: Path) -> None:
-    assert advice(list_devices(proc)).splitlines()[-1] == (
-        'For the settings: capture = "plughw:CARD=Device", playback = "plughw:CARD=Device"'
-    )
-
-
-def test_advice_says_what_is_missing(proc: Path) -> None:
-    (proc / "pcm").write_text("03-00: USB Audio : USB Audio : capture 1\n")
-    assert advice(list_devices(proc)).endswith("There is no loudspeaker among them.")
+def test_usb_devices_have_vendor_product_and_place(proc: Path, tmp_path: Path) -> None:
+    target = tmp_path / "devices/platform/soc/3f980000.usb/usb1/1-1/1-1.2/1-1.2:1.0"
+    target.mkdir(parents=True)
+    (tmp_path / "sys/card2").mkdir(parents=True)
+    (tmp_path / "sys/card2/device").symlink_to(target)
+    one = list_devices(proc, tmp_path / "sys")[-2]
+    assert (one.usb_id, one.place, one.driver) == ("0d8c:0014", "1-1.2", "USB-Audio")
+    assert "USB, usb:0d8c:0014, port:1-1.2" in one.sentence()
 
 
 def test_no_sound_card_at_all(tmp_path: Path) -> None:
     assert list_devices(tmp_path / "nothing") == []
-    assert advice([]).startswith("No sound card.")
 
 
 def test_garbage_is_skipped(proc: Path) -> None:

@@ -31,6 +31,8 @@ class Bench:
         self.silent_steps = 0
         self.hang = threading.Event()
         self.hang.set()
+        self.stands = threading.Event()
+        """Set once the thread is where it hangs."""
         self.worker = StreamWorker[Stream](
             "test-sound",
             StreamHooks(
@@ -52,7 +54,9 @@ class Bench:
         return Stream(self)
 
     def _step(self, stream: Stream | PacedSilence) -> None:
-        self.hang.wait(10)
+        if not self.hang.is_set():
+            self.stands.set()
+            self.hang.wait(60)
         if isinstance(stream, PacedSilence):
             self.silent_steps += 1
             stream.read()
@@ -65,6 +69,10 @@ class Bench:
     def want(self, wanted: bool) -> None:
         self.wanted = wanted
         self.worker.wake()
+
+
+def has_thread() -> bool:
+    return "test-sound" in {thread.name for thread in threading.enumerate()}
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -83,7 +91,7 @@ def bench() -> Iterator[Bench]:
 
 
 def test_no_thread_before_it_is_needed(bench: Bench) -> None:
-    assert not bench.worker.alive
+    assert not has_thread()
     assert bench.worker.close(0)
 
 
@@ -117,8 +125,7 @@ def test_card_that_cannot_be_used_is_told_in_every_session(bench: Bench) -> None
         bench.want(True)
         wait(lambda count=count: bench.log.count("failed sound_unusable") == count)  # type: ignore[misc]
         bench.want(False)
-        wait(lambda: bench.silent_steps > 0)
-        time.sleep(0.05)
+        wait(lambda: bench.worker.alive_at is None)  # it rests
     bench.want(True)
     wait(lambda: "recovered" in bench.log)
 
@@ -147,10 +154,42 @@ def test_a_thread_that_hangs_is_left_behind(bench: Bench) -> None:
     bench.hang.set()
 
 
+def test_it_proves_that_it_lives_while_it_is_wanted_and_owes_no_proof_otherwise(bench: Bench) -> None:
+    assert bench.worker.alive_at is None, "not started yet"
+    bench.want(True)
+    wait(lambda: bench.steps > 3)
+    seen = bench.worker.alive_at
+    assert seen is not None
+    wait(lambda: (bench.worker.alive_at or 0.0) > seen)
+    bench.want(False)
+    wait(lambda: bench.worker.alive_at is None)
+
+
+def test_a_thread_that_hangs_gives_no_more_proof_of_life(bench: Bench) -> None:
+    bench.want(True)
+    wait(lambda: bench.steps > 0)
+    bench.hang.clear()
+    assert bench.stands.wait(20)
+    stood = bench.worker.alive_at
+    bench.want(False)
+    assert stood is not None
+    assert bench.worker.alive_at == stood, "neither moved on nor excused"
+    bench.hang.set()
+    wait(lambda: bench.worker.alive_at is None)
+
+
+def test_a_stand_in_for_a_lost_card_proves_life_too(bench: Bench) -> None:
+    bench.opening_fails = [SoundFatalError() for _ in range(20)]
+    bench.want(True)
+    wait(lambda: bench.silent_steps > 2)
+    seen = bench.worker.alive_at or 0.0
+    wait(lambda: (bench.worker.alive_at or 0.0) > seen > 0.0)
+
+
 def test_waking_after_close_does_nothing(bench: Bench) -> None:
     assert bench.worker.close(1)
     bench.want(True)
-    assert not bench.worker.alive
+    assert not has_thread()
 
 
 def test_back_off_grows_to_its_limit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,4 +208,3 @@ def test_stand_in_forgets_time_it_slept_through() -> None:
         silence.write(b"")
     assert silence._next > time.monotonic() - 1.0
     assert silence.read() == bytes(960)
-    assert silence.delay_samples() == 0

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from tests.net.holes import hole
+from voicemeet_edge.backend import client
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import MAX_REPLY_BYTES, Role
 from voicemeet_edge.errors import BackendError
+from voicemeet_edge.net.names import Names
 from voicemeet_edge.secret import Secret
+from voicemeet_edge.testing.proxy import FreezingProxy
 
 TICKET = "t" * 22
 TOKEN = Secret("device.jwt")
@@ -147,7 +152,7 @@ async def test_nobody_there_is_retryable_and_names_no_address() -> None:
     with pytest.raises(BackendError) as caught:
         await backend.session()
     await backend.close()
-    assert caught.value.code == "unreachable"
+    assert caught.value.code == "nobody_listens"
     assert caught.value.retryable
     assert "127" not in str(caught.value)
 
@@ -218,3 +223,99 @@ async def test_close_ends_thread_and_connection() -> None:
 def test_only_http_urls(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         Backend(url, Secret("key"))
+
+
+def hub_test(*addresses: str) -> Names:
+    return Names(lambda _host, family: list(addresses) if family == socket.AF_INET else [])
+
+
+async def test_the_second_address_is_tried_when_the_first_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "voicemeet_edge.net.eyeballs.connect.__kwdefaults__", {"names": hub_test("127.0.0.9", "127.0.0.1")}
+    )
+    async with backend_at(always(answer(OK))) as reachable:
+        assert reachable._port is not None
+        with hole(reachable._port):
+            backend = Backend(f"http://hub.test:{reachable._port}", Secret("key"))
+            await backend.leave(TOKEN, TICKET)
+            await backend.close()
+
+
+async def test_a_name_nobody_knows_says_so() -> None:
+    backend = Backend("http://no-such-name.invalid", Secret("key"))
+    with pytest.raises(BackendError) as caught:
+        await backend.session()
+    await backend.close()
+    assert caught.value.code == "name_unknown"
+    assert "no-such-name" not in str(caught.value)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+async def test_a_kept_connection_that_was_forgotten_without_a_word_is_replaced(
+    idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(client, "IDLE_PATIENCE_S", 0.2)
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            first, _, _ = await read_request(reader)
+            asked.append(first.split()[1].rpartition("/")[2])
+            writer.write(answer(OK))
+
+    async with backend_at(serve) as real:
+        assert real._port is not None
+        async with FreezingProxy(real._port) as proxy:
+            backend = Backend(f"http://127.0.0.1:{proxy.port}", Secret("key"))
+            await backend.leave(TOKEN, TICKET)
+            assert proxy.freeze(websockets_only=False) == 1
+            if idle:
+                backend.network_changed()
+            await backend.leave(TOKEN, TICKET)
+            await backend.close()
+    assert asked == ["leave", "leave"]
+
+
+async def test_giving_up_while_connecting_frees_the_thread() -> None:
+    async with backend_at(always(answer(OK))) as real:
+        assert real._port is not None
+        with hole(real._port):
+            backend = Backend(f"http://127.0.0.9:{real._port}", Secret("key"))
+            hanging = asyncio.create_task(backend.leave(TOKEN, TICKET))
+            await asyncio.sleep(0.1)
+            hanging.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await hanging
+            backend._host = "127.0.0.1"
+            await asyncio.wait_for(backend.leave(TOKEN, TICKET), 5.0)
+            await backend.close()
+
+
+async def test_a_request_that_waits_on_a_forgotten_connection_is_sent_again_when_the_network_changes() -> (
+    None
+):
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            first, _, _ = await read_request(reader)
+            asked.append(first.split()[1].rpartition("/")[2])
+            writer.write(answer(OK))
+
+    async with backend_at(serve) as real:
+        assert real._port is not None
+        async with FreezingProxy(real._port) as proxy:
+            backend = Backend(f"http://127.0.0.1:{proxy.port}", Secret("key"))
+            await backend.leave(TOKEN, TICKET)
+            proxy.freeze(websockets_only=False)
+            waiting = asyncio.create_task(backend.leave(TOKEN, TICKET))
+            await asyncio.sleep(0.1)
+            backend.network_changed()
+            began = asyncio.get_running_loop().time()
+            await waiting
+            assert asyncio.get_running_loop().time() - began < client.IDLE_PATIENCE_S
+            await backend.close()
+    assert asked == ["leave", "leave"]

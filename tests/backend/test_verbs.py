@@ -10,6 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicemeet_edge.backend.verbs import (
+    Desks,
+    DeskState,
+    Door,
+    DoorsReply,
+    DoorsRequest,
     EndedRequest,
     ErrorReply,
     IceServer,
@@ -20,13 +25,12 @@ from voicemeet_edge.backend.verbs import (
     RenewReply,
     ReportReply,
     ReportRequest,
+    RingingReply,
     Role,
     SessionReply,
-    Verb,
     WaitingReply,
     parse_match_reply,
-    realtime_url,
-    verb_path,
+    parse_ringing_reply,
 )
 from voicemeet_edge.errors import MessageError
 from voicemeet_edge.secret import Secret
@@ -63,6 +67,9 @@ PARSERS: list[Callable[[object], object]] = [
     ErrorReply.parse,
     IceServer.parse,
     parse_match_reply,
+    parse_ringing_reply,
+    DoorsReply.parse,
+    DoorsRequest.parse,
 ]
 
 
@@ -76,6 +83,15 @@ PARSERS: list[Callable[[object], object]] = [
         (SessionReply(Secret("device.jwt"), 86400.0), SessionReply.parse),
         (WaitingReply(3.0, Secret("wait.jwt")), parse_match_reply),
         (MATCHED, parse_match_reply),
+        (WaitingReply(3.0, Secret("wait.jwt"), callers=1, doors=2), parse_match_reply),
+        (RingingReply(3.0, Secret("wait.jwt")), parse_ringing_reply),
+        (RingingReply(3.0, Secret("wait.jwt"), (MATCHED,), 2, Desks(1, 3)), parse_ringing_reply),
+        (DoorsRequest("frontdesk"), DoorsRequest.parse),
+        (DoorsReply(2, (Door("0" * 32, "Gate"),)), DoorsReply.parse),
+        (MatchRequest(TICKET, "p", Role.CALLER, ring=True, again=("c" * 22,)), MatchRequest.parse),
+        (MatchRequest(TICKET, "p", Role.CALLER, label="Side entrance"), MatchRequest.parse),
+        (MatchRequest(TICKET, "p", Role.ANSWERER, state=DeskState.AWAY), MatchRequest.parse),
+        (MatchRequest(TICKET, "p", Role.ANSWERER, door="0" * 32), MatchRequest.parse),
         (RenewReply(Secret("call.jwt"), 600.0, (TURN,), 3900.0), RenewReply.parse),
         (ReportReply("ABCD-1234"), ReportReply.parse),
         (OkReply(), OkReply.parse),
@@ -140,9 +156,24 @@ def test_secrets_do_not_show() -> None:
     assert "hush" not in repr(MATCHED)
 
 
-def test_paths() -> None:
-    assert verb_path(Verb.MATCH) == "/functions/v1/voicemeet/match"
-    assert realtime_url("https://hub.example:8443/") == "wss://hub.example:8443/realtime/v1/websocket"
-    assert realtime_url("http://[::1]:80") == "ws://[::1]:80/realtime/v1/websocket"
-    with pytest.raises(MessageError):
-        realtime_url("ftp://hub.example")
+def test_what_a_match_says_of_ringing_is_for_its_role_only() -> None:
+    base = {"ticket": "t" * 22, "pool": "p"}
+    wrong: list[tuple[str, dict[str, object]]] = [
+        ("answerer", {"ring": True}),
+        ("either", {"stand_by": True, "label": "x"}),
+        ("answerer", {"again": ["c" * 22]}),
+        ("caller", {"door": "0" * 32}),
+        ("caller", {"state": "busy"}),
+        ("answerer", {"state": "asleep"}),
+        ("answerer", {"state": ["busy"]}),
+        ("answerer", {"door": "0" * 31}),
+        ("caller", {"stand_by": True}),
+        ("caller", {"stand_by": True, "label": "x" * 513}),
+        ("caller", {"ring": True, "again": ["c" * 22] * 25}),
+        ("caller", {"ring": True, "again": "c" * 22}),
+        ("caller", {"ring": True, "stand_by": True, "label": "x"}),
+    ]
+    for role, extra in wrong:
+        body = {**base, "role": role, **extra}
+        with pytest.raises(MessageError):
+            MatchRequest.parse(body)

@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicemeet_edge.backend.verbs import Role
-from voicemeet_edge.call.machine import (
-    DISTRUST_REASONS,
-    IN_CALL,
-    TABLE,
+from voicemeet_edge.call.actions import (
     Accept,
     Action,
-    CallMachine,
-    Event,
     FileReport,
     Hangup,
     Play,
-    ReportState,
-    Rules,
+    Say,
     Seek,
     Show,
     SpeakWords,
     StandBy,
     StartAudio,
-    State,
+    StartListening,
     StopAudio,
+)
+from voicemeet_edge.call.machine import (
+    IN_CALL,
+    SETTLE_LIMIT_S,
+    TABLE,
+    CallMachine,
+    Event,
+    ReportState,
+    State,
     end_tone,
 )
-from voicemeet_edge.call.signs import Lamp, Tone
+from voicemeet_edge.call.signs import Lamp, Prompt, Tone
 from voicemeet_edge.errors import IllegalEventError
+from voicemeet_edge.reasons import EndReason, ReasonKind
+from voicemeet_edge.settings import CallSettings
 
-RULES = Rules(max_call_s=600.0, warn_before_end_s=60.0)
+RULES = CallSettings(max_call_s=600.0, warn_before_end_s=60.0)
 
 
 class Device:
     """A machine with a hand on its clock and a microphone that obeys its actions."""
 
     def __init__(self, role: Role = Role.EITHER) -> None:
-        self.machine = CallMachine(Rules(**{**RULES.__dict__, "role": role}))
+        self.machine = CallMachine(CallSettings(**{**RULES.__dict__, "role": role}))
         self.now = 1000.0
         self.microphone = False
         self.done: list[Action] = []
@@ -60,7 +67,7 @@ class Device:
         self.done += taken
         return taken
 
-    def happens(self, event: Event, reason: str = "", after: float = 1.0) -> list[Action]:
+    def happens(self, event: Event, reason: EndReason = EndReason.FAILED, after: float = 1.0) -> list[Action]:
         self.now += after
         return self.take(self.machine.handle(event, self.now, reason))
 
@@ -99,7 +106,7 @@ def test_two_strangers_talk_and_one_hangs_up() -> None:
     assert lamps(connected)[-1] is Lamp.MICROPHONE_OPEN
     ended = device.happens(Event.CALL_PRESSED)
     assert [type(action) for action in ended if isinstance(action, StopAudio | Hangup)] == [StopAudio, Hangup]
-    assert Hangup("hung_up") in ended
+    assert Hangup(EndReason.HUNG_UP) in ended
     assert not device.microphone
     settled = device.happens(Event.SETTLED)
     assert device.state() is State.IDLE
@@ -131,13 +138,13 @@ def test_an_answerer_stands_by_is_called_and_accepts() -> None:
     accepted = desk.happens(Event.CALL_PRESSED)
     assert Accept() in accepted
     desk.happens(Event.CONNECTED)
-    desk.happens(Event.PEER_BYE, "hung_up")
+    desk.happens(Event.PEER_BYE, EndReason.HUNG_UP)
     assert desk.machine.end_reason == "peer_hung_up"
     assert StandBy() in desk.happens(Event.SETTLED)
 
 
-@pytest.mark.parametrize("reason", sorted(DISTRUST_REASONS))
-def test_distrust_has_a_lamp_and_a_tone_of_its_own(reason: str) -> None:
+@pytest.mark.parametrize("reason", [one for one in EndReason if one.kind is ReasonKind.DISTRUST])
+def test_distrust_has_a_lamp_and_a_tone_of_its_own(reason: EndReason) -> None:
     device = Device()
     device.happens(Event.CALL_PRESSED)
     device.happens(Event.MATCHED_TALK)
@@ -202,7 +209,7 @@ def test_report_in_a_call_files_and_ends_it() -> None:
     device.talk()
     actions = device.happens(Event.REPORT_PRESSED)
     assert FileReport() in actions
-    assert Hangup("reported") in actions
+    assert Hangup(EndReason.REPORTED) in actions
     assert device.state() is State.ENDED
 
 
@@ -271,7 +278,7 @@ def test_a_call_that_did_not_work_shows_on_the_lamp_for_a_while() -> None:
     device = Device()
     device.machine.backend_changed(True)
     device.happens(Event.CALL_PRESSED)
-    assert tones(device.happens(Event.FAILED, "turn_unauthorized")) == [Tone.FAILED]
+    assert tones(device.happens(Event.FAILED, EndReason.TURN_UNAUTHORIZED)) == [Tone.FAILED]
     device.happens(Event.SETTLED)
     assert device.lamp() is Lamp.ERROR
     device.wait_for_deadline()
@@ -281,7 +288,7 @@ def test_a_call_that_did_not_work_shows_on_the_lamp_for_a_while() -> None:
 def test_pressing_again_takes_the_sign_of_the_failure_away() -> None:
     device = Device()
     device.happens(Event.CALL_PRESSED)
-    device.happens(Event.FAILED, "turn_unauthorized")
+    device.happens(Event.FAILED, EndReason.TURN_UNAUTHORIZED)
     device.happens(Event.SETTLED)
     device.happens(Event.CALL_PRESSED)
     assert device.lamp() is Lamp.SEEKING
@@ -297,6 +304,84 @@ def test_a_fault_shows_until_it_is_mended() -> None:
     assert lamps(device.machine.fault_changed(None)) == [Lamp.READY]
 
 
+# How a device gets into each state, by its role.
+WAYS = {
+    State.IDLE: [],
+    State.SEEKING: [Event.CALL_PRESSED],
+    State.RINGING: [Event.MATCHED_CALLED],
+    State.CONNECTING: [Event.CALL_PRESSED, Event.MATCHED_TALK],
+    State.TALKING: [Event.CALL_PRESSED, Event.MATCHED_TALK, Event.CONNECTED],
+    State.RECONNECTING: [Event.CALL_PRESSED, Event.MATCHED_TALK, Event.CONNECTED, Event.PATH_LOST],
+    State.ENDED: [Event.CALL_PRESSED, Event.FAILED],
+}
+DESK_WAYS = {
+    State.IDLE: [],
+    State.RINGING: [Event.MATCHED_CALLED],
+    State.CONNECTING: [Event.MATCHED_CALLED, Event.CALL_PRESSED],
+    State.TALKING: [Event.MATCHED_CALLED, Event.CALL_PRESSED, Event.CONNECTED],
+    State.RECONNECTING: [Event.MATCHED_CALLED, Event.CALL_PRESSED, Event.CONNECTED, Event.PATH_LOST],
+    State.ENDED: [Event.MATCHED_CALLED, Event.FAILED],
+}
+# What the machine's docstring says that the table cannot show.
+MEANINGS = {(Role.ANSWERER, State.IDLE, Event.CALL_PRESSED): Event.CALL_IMPOSSIBLE}
+
+
+def in_state(state: State, role: Role) -> Device:
+    device = Device(role)
+    for event in (DESK_WAYS if role is Role.ANSWERER else WAYS)[state]:
+        device.happens(event)
+    assert device.state() is state
+    return device
+
+
+@pytest.mark.parametrize(
+    ("role", "state", "event"),
+    [
+        (role, state, event)
+        for role in Role
+        for state in (DESK_WAYS if role is Role.ANSWERER else WAYS)
+        for event in TABLE[state]
+    ],
+    ids=lambda value: value.value,
+)
+def test_after_every_event_it_is_where_the_table_says(role: Role, state: State, event: Event) -> None:
+    device = in_state(state, role)
+    device.happens(event)
+    assert device.state() is TABLE[state][MEANINGS.get((role, state, event), event)]
+
+
+@pytest.mark.parametrize(
+    ("role", "target"),
+    [(Role.EITHER, Event.REDIAL), (Role.CALLER, Event.REDIAL), (Role.ANSWERER, Event.SETTLED)],
+)
+def test_a_press_while_the_last_call_is_cleared_away_makes_settled_a_redial(
+    role: Role, target: Event
+) -> None:
+    device = in_state(State.ENDED, role)
+    device.happens(Event.CALL_PRESSED)
+    device.happens(Event.SETTLED)
+    assert device.state() is TABLE[State.ENDED][target]
+    again = in_state(State.ENDED, role)
+    again.happens(Event.CALL_PRESSED)
+    again.now += SETTLE_LIMIT_S  # it is not cleared away in time, and settles all the same
+    again.take(again.machine.handle_timer(again.now))
+    assert again.state() is TABLE[State.ENDED][target]
+
+
+def test_a_desk_stands_by_again_after_a_call_nobody_knew_of() -> None:
+    assert StandBy() in in_state(State.IDLE, Role.ANSWERER).happens(Event.SETTLED)
+    assert in_state(State.IDLE, Role.CALLER).happens(Event.SETTLED) == []
+
+
+def test_the_sign_of_one_report_does_not_take_the_next_ones_away() -> None:
+    device = Device()
+    device.machine.report_changed(ReportState.SENT, device.now)
+    device.machine.report_changed(ReportState.WAITING, device.now + 1.0)
+    device.now += 60.0
+    device.take(device.machine.handle_timer(device.now))
+    assert device.lamp() is Lamp.REPORT_WAITING, "it still waits"
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_an_illegal_event_raises_and_changes_nothing(state: State) -> None:
     for event in Event:
@@ -310,15 +395,33 @@ def test_an_illegal_event_raises_and_changes_nothing(state: State) -> None:
         assert vars(device.machine) == before
 
 
-def test_every_reason_has_a_tone_but_the_persons_own_cancelling() -> None:
-    assert end_tone("cancelled") is None
-    assert end_tone("something_new") is Tone.FAILED
+@pytest.mark.parametrize("reason", list(EndReason))
+def test_every_reason_has_a_tone_but_the_persons_own_cancelling(reason: EndReason) -> None:
+    tone = end_tone(reason)
+    assert (tone is None) == (reason is EndReason.CANCELLED)
+    assert (tone is Tone.DISTRUST) == (reason.kind is ReasonKind.DISTRUST)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (EndReason.HUNG_UP, EndReason.PEER_HUNG_UP),
+        (EndReason.REPORTED, EndReason.PEER_HUNG_UP),
+        (EndReason.DECLINED, EndReason.DECLINED),
+        (EndReason.WRONG_KEY, EndReason.WRONG_KEY),
+    ],
+)
+def test_what_the_other_side_says_is_told_as_its_doing(said: EndReason, meant: EndReason) -> None:
+    device = Device()
+    device.talk()
+    device.happens(Event.PEER_BYE, said)
+    assert device.machine.end_reason is meant
 
 
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([*Event, None]),
-        st.sampled_from(["", "hung_up", "fingerprint_mismatch", "pool_full", "boom"]),
+        st.sampled_from(EndReason),
         st.floats(0.0, 700.0),
     ),
     max_size=60,
@@ -328,7 +431,7 @@ STEPS = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(STEPS, st.sampled_from(list(Role)))
 def test_no_sequence_of_events_traps_it_or_leaves_a_microphone_open(
-    steps: list[tuple[Event | None, str, float]], role: Role
+    steps: list[tuple[Event | None, EndReason, float]], role: Role
 ) -> None:
     device = Device(role)
     for event, reason, wait in steps:
@@ -354,8 +457,70 @@ def check_invariants(device: Device) -> None:
     assert (machine.lamp is Lamp.MICROPHONE_OPEN) == device.microphone
     if machine.state is not State.IDLE:
         assert machine.deadline is not None, "every state but idle ends by itself"
-    if machine.state in IN_CALL or machine.state in (State.SEEKING, State.RINGING):
-        assert any(
-            TABLE[machine.state].get(press) is State.ENDED
-            for press in (Event.CALL_PRESSED, Event.RING_TIMEOUT)
-        )
+    if machine.state in IN_CALL or machine.state is State.SEEKING:
+        trial = deepcopy(machine)
+        trial.handle(Event.CALL_PRESSED, device.now + 1.0)
+        assert trial.state is State.ENDED, "a press does not end it"
+
+
+def test_an_announcement_plays_opens_no_microphone_and_ends_by_a_press_or_in_time() -> None:
+    for end in (Event.CALL_PRESSED, Event.TIME_LIMIT):
+        device = Device(Role.CALLER)
+        begun = device.happens(Event.MATCHED_ANNOUNCED)
+        assert tones(begun) == [Tone.ANNOUNCEMENT]
+        assert Accept() in begun
+        assert device.lamp() is Lamp.ANNOUNCEMENT
+        assert StartListening() in device.happens(Event.CONNECTED)
+        assert not device.microphone
+        if end is Event.CALL_PRESSED:
+            device.happens(end)
+        else:
+            device.wait_for_deadline()
+        assert device.state() is State.ENDED
+        assert not any(isinstance(action, StartAudio) for action in device.done)
+
+
+def test_an_open_door_is_shown_beside_the_open_microphone_and_not_without_it() -> None:
+    device = Device(Role.CALLER)
+    device.talk()
+    opened = device.machine.door_opened(3.0, device.now)
+    assert tones(opened) == [Tone.DOOR_OPEN]
+    assert Say(Prompt.DOOR_OPEN) in opened
+    assert device.lamp() is Lamp.DOOR_OPEN
+    device.machine.capture_changed(False)
+    assert device.lamp() is Lamp.CONNECTING, "a lamp that claims an open microphone would lie"
+    device.machine.capture_changed(True)
+    device.now += 3.0
+    device.machine.handle_timer(device.now)
+    assert device.lamp() is Lamp.MICROPHONE_OPEN
+
+
+def test_a_visitor_hears_why_nobody_comes_and_his_place_in_the_line() -> None:
+    for reason, prompt in (
+        (EndReason.NOBODY, Prompt.NOBODY),
+        (EndReason.NO_ANSWER, Prompt.NO_ANSWER),
+        (EndReason.AWAY, Prompt.AWAY),
+        (EndReason.DECLINED, Prompt.DECLINED),
+    ):
+        device = Device(Role.CALLER)
+        device.happens(Event.CALL_PRESSED)
+        ended = device.happens(Event.FAILED, reason)
+        assert Say(prompt) in ended
+        assert tones(ended) == [Tone.BUSY]
+    device = Device(Role.CALLER)
+    assert device.machine.queued(2) == []
+    device.happens(Event.CALL_PRESSED)
+    assert device.machine.queued(2) == [Say(Prompt.QUEUED, 2)]
+    assert Say(Prompt.NO_ANSWER) in device.wait_for_deadline(), "somebody was there"
+
+
+def test_who_answered_and_was_lost_leads_back_to_ringing() -> None:
+    device = Device(Role.CALLER)
+    device.happens(Event.CALL_PRESSED)
+    assert tones(device.happens(Event.PEER_RINGS)) == [Tone.RINGBACK]
+    assert tones(device.happens(Event.PEER_LOST)) == [Tone.SEEKING]
+    device.happens(Event.PEER_ACCEPTED)
+    again = device.happens(Event.PEER_LOST)
+    assert device.state() is State.SEEKING
+    assert tones(again) == [Tone.SEEKING]
+    assert Seek() not in again, "the ring goes on by itself"

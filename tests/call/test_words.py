@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from voicemeet_edge.call import words
 from voicemeet_edge.call.wordlist import EVEN, ODD
-from voicemeet_edge.call.words import HelloFields, WordsExchange, WordsStep
-from voicemeet_edge.errors import MessageError, OurError
+from voicemeet_edge.call.words import HelloFields, WordsExchange, WordsStep, as_numbers
+from voicemeet_edge.errors import LocalError, MessageError
 
 CALL = "call-1"
 PRINT_A = ":".join(["AA"] * 32)
@@ -60,7 +60,7 @@ def test_slot_b_says_nothing_before_slot_a_is_bound() -> None:
     a, b = ends()
     assert b.hello_fields() == HelloFields()
     assert hello(b, a) is WordsStep.NOTHING
-    with pytest.raises(OurError):
+    with pytest.raises(LocalError):
         a.reveal_nonce()
     exchange(a, b)
     assert a.words(PRINT_A, PRINT_B) == b.words(PRINT_A, PRINT_B) is not None
@@ -117,7 +117,7 @@ def test_wrong_order_is_refused() -> None:
     assert_message_error("words_order", b.on_hello, "12" * 32, "34" * 32)
     assert_message_error("bad_message", a.on_hello, "12", "34" * 32)
     assert_message_error("bad_message", b.on_hello, "", "xy" * 32)
-    with pytest.raises(OurError):
+    with pytest.raises(LocalError):
         b.reveal_nonce()
 
 
@@ -170,9 +170,9 @@ def test_words_change_with_everything_that_goes_in() -> None:
 
 
 def test_wrong_construction_is_ours() -> None:
-    with pytest.raises(OurError):
+    with pytest.raises(LocalError):
         WordsExchange("c", CALL, PRINT_A)
-    with pytest.raises(OurError):
+    with pytest.raises(LocalError):
         WordsExchange("a", CALL, PRINT_A, b"short")
     with pytest.raises(MessageError):
         WordsExchange("a", CALL, "sha-1 AA:BB")
@@ -200,3 +200,8 @@ def test_the_vectors_the_desk_page_is_checked_with() -> None:
         exchange(a, b)
         assert b.hello_fields().commitment == vector["commitment_b"]
         assert a.words(vector["fingerprint_a"], vector["fingerprint_b"]) == tuple(vector["words"])
+
+
+def test_the_words_of_a_call_are_the_same_as_numbers() -> None:
+    assert as_numbers(("aardvark", "adviser", "Zulu")) == (0, 1, 255)
+    assert as_numbers(("artist", "almighty", "minnow")) == (15, 5, 129)

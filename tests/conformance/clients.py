@@ -18,7 +18,7 @@ ROOT = HERE.parent.parent
 JS_DRIVER = HERE / "js" / "driver.mjs"
 JS_MODULES = HERE / "js" / "node_modules"
 PYTHON = ROOT / ".venv-realtime" / "bin" / "python"
-WAIT_S = 30.0  # seconds for anything one client is asked or expected to do
+WAIT_S = 30.0  # s for anything one client is asked or expected to do
 
 CORNERS = ["js-1.0.0", "js-2.0.0", "python-1.0.0"]
 

@@ -33,7 +33,7 @@ class Target:
     """Words of the language, put in where chance wants them."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: who raises it writes where
 class Finding(Exception):  # noqa: N818 - a finding is what it is called in this trade
     """An input that broke the target; the cause is chained."""
 

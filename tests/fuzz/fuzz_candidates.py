@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 
 from voicemeet_edge.errors import SdpError
-from voicemeet_edge.webrtc.options import parse_ice_url
-from voicemeet_edge.webrtc.sdp import parse_candidate, write_candidate
+from voicemeet_edge.webrtc.candidates import parse_candidate, write_candidate
+from voicemeet_edge.webrtc.ice_server import parse_ice_url
 
 
 def fuzz_one(data: bytes) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from voicemeet_edge.voice.opus import OpusEncoder, fuzz_one
-
-__all__ = ["SEEDS", "TOKENS", "fuzz_one"]
+from voicemeet_edge.voice.format import FRAME_SAMPLES
+from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusEncoder, OpusError, parse_packet
 
 
 def _seeds() -> tuple[bytes, ...]:
@@ -26,3 +25,22 @@ def _seeds() -> tuple[bytes, ...]:
 
 SEEDS = _seeds()
 TOKENS = (b"\x03", b"\xfc", b"\xff\xff\xff", b"\xfb\x3f", b"\x78", b"\x0b", b"\x83\x30")
+
+
+def fuzz_one(data: bytes) -> None:
+    """Hand any bytes to parser and decoder; OpusError is the only accepted outcome beside success."""
+    decoder = OpusDecoder()
+    try:
+        info = parse_packet(data)
+        if not 0 < info.samples <= MAX_PACKET_SAMPLES:
+            raise AssertionError("the parser let an impossible length through")
+    except OpusError:
+        pass
+    for fec in (False, True):
+        try:
+            decoded = decoder.decode(data, fec)
+        except OpusError:
+            continue
+        if not 0 < len(decoded) <= MAX_PACKET_SAMPLES:
+            raise AssertionError("the decoder gave an impossible length")
+    decoder.conceal(FRAME_SAMPLES)

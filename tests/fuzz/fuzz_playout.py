@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from tests.fuzz.fuzz_opus import SEEDS as FRAMES
 from tests.fuzz.fuzz_rtp import SEEDS as DATAGRAMS
+from voicemeet_edge.voice.format import PERIOD_SAMPLES
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.voice.playout import PERIOD, Playout
+from voicemeet_edge.voice.playout import Playout
 
 MAX_COMMANDS = 24  # in one input; a period costs more than anything else here
 COMMAND_BYTES = 6
@@ -32,7 +33,7 @@ def fuzz_one(data: bytes) -> None:
         packet = RtpAudio(sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload, now, red=bool(kind & 32))
         playout.push(packet, now + (off - 128 if kind & 64 else 0))
         for _ in range(pulls % 5):
-            assert len(playout.pull(now)) == PERIOD
+            assert len(playout.pull(now)) == PERIOD_SAMPLES
             now += 0.01
     assert playout.stats.received <= MAX_COMMANDS
 

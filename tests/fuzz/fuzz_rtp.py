@@ -1,13 +1,14 @@
 """Fuzz target of what comes out of SRTP: RTP headers, RTCP reports, RED.
 
-Accept list: None from webrtc/rtp.py and webrtc/seam.py, `RedError` from voice/red.py.
+Accept list: None from webrtc/rtp.py and webrtc/rtcp.py, `RedError` from voice/red.py.
 Only the peer of an encrypted call can send these.
 """
 
 from __future__ import annotations
 
+from tests.fuzz import fuzz_red
 from voicemeet_edge.voice import red
-from voicemeet_edge.webrtc import rtp, seam
+from voicemeet_edge.webrtc import rtcp, rtp
 
 
 def fuzz_one(data: bytes) -> None:
@@ -21,14 +22,14 @@ def fuzz_one(data: bytes) -> None:
             statistics.add(header.sequence + step & 0xFFFF, header.timestamp, 1.0)
             assert 0 <= statistics.take_fraction() <= 255
             assert statistics.lost >= -0x800000
-    red.fuzz_one(data)
-    seam.parse_reports(data)
+    fuzz_red.fuzz_one(data)
+    rtcp.parse_reports(data)
 
 
 _RTP = rtp.pack_rtp(111, 7, 960, 99, bytes(80), marker=True)
 _RED = red.pack([red.RedBlock(111, 960, bytes(80)), red.RedBlock(111, 0, bytes(80))])
-_FIGURES = seam.ReportFigures(ssrc=99, cname="name", ntp=1 << 40, rtp_timestamp=5, packets=6, octets=7)
-_RECEPTION = seam.ReceptionReport(
+_FIGURES = rtcp.ReportFigures(ssrc=99, cname="name", ntp=1 << 40, rtp_timestamp=5, packets=6, octets=7)
+_RECEPTION = rtcp.ReceptionReport(
     ssrc=98, fraction_lost=1, lost=2, highest=3, jitter=4, last_sender_report=5, delay_since=6
 )
 SEEDS = (
@@ -40,8 +41,8 @@ SEEDS = (
     red.pack(
         [red.RedBlock(111, 1920, bytes(60)), red.RedBlock(111, 960, bytes(60)), red.RedBlock(111, 0, b"x")]
     ),
-    seam.pack_report(_FIGURES, _RECEPTION),
-    seam.pack_report(_FIGURES, None),
-    seam.pack_bye(99),
+    rtcp.pack_report(_FIGURES, _RECEPTION),
+    rtcp.pack_report(_FIGURES, None),
+    rtcp.pack_bye(99),
 )
 TOKENS = (b"\x80", b"\x90", b"\xbe\xde", b"\xef", b"\xef\x00\x00\x00", b"\x6f", b"\xc8", b"\xc9", b"\x81\xca")

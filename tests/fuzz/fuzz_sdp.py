@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.errors import SdpError
-from voicemeet_edge.webrtc.options import IcePolicy
-from voicemeet_edge.webrtc.sdp import LocalDescription, leaks, parse, write
+from voicemeet_edge.testing.descriptions import leaks
+from voicemeet_edge.webrtc.candidates import MAX_CANDIDATES
+from voicemeet_edge.webrtc.sdp import LocalDescription, parse, write
 
 FINGERPRINT = ":".join(["AB"] * 32)
 
@@ -20,7 +22,8 @@ def _answer(offer: str) -> str | None:
         remote = parse(offer)
     except SdpError:
         return None
-    assert len(remote.fingerprint_sha256()) == 32
+    assert remote.fingerprints
+    assert len(remote.candidates) <= MAX_CANDIDATES
     local = LocalDescription(7, "ufrag", "p" * 22, FINGERPRINT, "active", 99, "name", (), True, remote)
     return write(local)
 

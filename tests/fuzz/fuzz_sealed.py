@@ -12,7 +12,7 @@ from voicemeet_edge.errors import SealError
 from voicemeet_edge.signaling.sealed import NoSeal, Sealer
 
 KEY = bytes(range(32))
-GOOD = Sealer([KEY], "call", "a").seal("ring", {"v": 1, "slot": "a", "seq": 1})
+GOOD = Sealer([KEY], "call", "a").seal("hello", {"v": 1, "slot": "a", "seq": 1})
 
 
 def fuzz_one(data: bytes) -> None:
@@ -23,11 +23,11 @@ def fuzz_one(data: bytes) -> None:
         payload = None
     text = data.decode("latin-1")
     end = Sealer([KEY], "call", "b")
-    for hostile in (payload, GOOD | {"sealed": text}, GOOD | {"k": text}):
+    for hostile in (payload, GOOD | {"sealed": text}, GOOD | {"k": text}, GOOD | {"f": text}):
         if hostile == GOOD:
             continue  # a corpus may hold the good one
         try:
-            end.open("ring", hostile)
+            end.open("hello", hostile)
         except SealError:
             continue
         raise AssertionError("opened what nobody sealed")

@@ -6,6 +6,8 @@ import json
 
 from tests.fuzz import (
     fuzz_candidates,
+    fuzz_feedback,
+    fuzz_fleet,
     fuzz_frames,
     fuzz_messages,
     fuzz_opus,
@@ -14,10 +16,12 @@ from tests.fuzz import (
     fuzz_sdp,
     fuzz_sealed,
     fuzz_settings,
+    fuzz_updates,
+    fuzz_wav,
 )
 from tests.fuzz.engine import Target
 from tests.hub import fuzz_verbs
-from voicemeet_edge.signaling.frames import Frame, Kind, Version, encode
+from voicemeet_edge.signaling.frames import Layout, PhoenixFrame, Version, encode
 from voicemeet_edge.signaling.messages import Answer, Bye, Candidate, Hello, Offer, Restart, Reveal, serialize
 
 _PAYLOAD: dict[str, object] = {
@@ -29,11 +33,11 @@ _PAYLOAD: dict[str, object] = {
 
 def _frame_seeds() -> tuple[bytes, ...]:
     frames = (
-        (Frame("1", "2", "realtime:call:x", "phx_join", {"config": {"private": True}}), Version.V2),
-        (Frame(None, None, "realtime:call:x", "broadcast", _PAYLOAD), Version.V2),
-        (Frame("1", "2", "realtime:call:x", "broadcast", _PAYLOAD), Version.V1),
-        (Frame("1", "2", "t", "offer", {"a": 1}, Kind.PUSH, {"m": 1}), Version.V2),
-        (Frame(None, None, "t", "offer", b"bytes", Kind.BROADCAST), Version.V2),
+        (PhoenixFrame("1", "2", "realtime:call:x", "phx_join", {"config": {"private": True}}), Version.V2),
+        (PhoenixFrame(None, None, "realtime:call:x", "broadcast", _PAYLOAD), Version.V2),
+        (PhoenixFrame("1", "2", "realtime:call:x", "broadcast", _PAYLOAD), Version.V1),
+        (PhoenixFrame("1", "2", "t", "offer", {"a": 1}, Layout.PUSH, {"m": 1}), Version.V2),
+        (PhoenixFrame(None, None, "t", "offer", b"bytes", Layout.BROADCAST), Version.V2),
     )
     written = (encode(frame, version) for frame, version in frames)
     return tuple(one if isinstance(one, bytes) else one.encode() for one in written)
@@ -41,7 +45,7 @@ def _frame_seeds() -> tuple[bytes, ...]:
 
 def _message_seeds() -> tuple[bytes, ...]:
     messages = (
-        Hello("a", 1, True, ("words",), "ab" * 32, "cd" * 32),
+        Hello("a", 1, True, "ab" * 32, "cd" * 32),
         Offer("a", 2, "v=0\r\n", 1),
         Answer("b", 3, "v=0\r\n", 1),
         Candidate("b", 4, "candidate:1 1 udp 1 192.0.2.1 5000 typ host", "0"),
@@ -71,7 +75,11 @@ TARGETS = {
         Target("settings", fuzz_settings.fuzz_one, fuzz_settings.SEEDS, fuzz_settings.TOKENS),
         Target("verbs", fuzz_verbs.fuzz_one, fuzz_verbs.SEEDS),
         Target("rtp", fuzz_rtp.fuzz_one, fuzz_rtp.SEEDS, fuzz_rtp.TOKENS),
+        Target("feedback", fuzz_feedback.fuzz_one, fuzz_feedback.SEEDS),
+        Target("fleet", fuzz_fleet.fuzz_one, fuzz_fleet.SEEDS, fuzz_fleet.TOKENS),
         Target("opus", fuzz_opus.fuzz_one, fuzz_opus.SEEDS, fuzz_opus.TOKENS),
         Target("playout", fuzz_playout.fuzz_one, fuzz_playout.SEEDS, fuzz_playout.TOKENS),
+        Target("updates", fuzz_updates.fuzz_one, fuzz_updates.SEEDS),
+        Target("wav", fuzz_wav.fuzz_one, fuzz_wav.SEEDS, fuzz_wav.TOKENS),
     )
 }

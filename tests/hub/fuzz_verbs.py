@@ -10,6 +10,7 @@ import random
 import sys
 
 from voicemeet_edge.backend.verbs import (
+    DoorsReply,
     EndedRequest,
     ErrorReply,
     LeaveRequest,
@@ -18,10 +19,11 @@ from voicemeet_edge.backend.verbs import (
     ReportRequest,
     SessionReply,
     parse_match_reply,
+    parse_ringing_reply,
 )
 from voicemeet_edge.errors import MessageError
+from voicemeet_edge.hub.answers import parse_body
 from voicemeet_edge.hub.refusal import RefusedError
-from voicemeet_edge.hub.server import _parse
 
 PARSERS = (
     MatchRequest.parse,
@@ -32,6 +34,8 @@ PARSERS = (
     RenewReply.parse,
     ErrorReply.parse,
     parse_match_reply,
+    parse_ringing_reply,
+    DoorsReply.parse,
 )
 SEEDS = (
     b'{"ticket":"tttttttttttttttttttttt","pool":"public","role":"either"}',
@@ -41,6 +45,13 @@ SEEDS = (
     b'{"status":"matched","call_id":"cccccccccccccccccccccccccccccccc","slot":"a","offerer":"b",'
     b'"peer_role":"caller","token":"x","token_ttl_s":1,"ice_servers":[{"urls":["turn:x"],"username":"u",'
     b'"credential":"c"}],"ttl_s":1,"max_call_s":1}',
+    b'{"ticket":"tttttttttttttttttttttt","pool":"p","role":"answerer","state":"busy","door":"'
+    + b"0" * 32
+    + b'"}',
+    b'{"ticket":"tttttttttttttttttttttt","pool":"p","role":"caller","ring":true,'
+    b'"again":["cccccccccccccccccccccc"]}',
+    b'{"status":"ringing","poll_after_s":3,"wait_token":"x","calls":[],"place":1,"desks":{"busy":1,"away":0}}',
+    b'{"count":1,"doors":[{"door":"00000000000000000000000000000000","label":"gate"}]}',
     b'{"error":{"code":"too_fast","message":"m","retry_after_s":1}}',
 )
 _PIECES = (
@@ -65,7 +76,7 @@ _PIECES = (
 def fuzz_one(data: bytes) -> None:
     """Feed one body to every parser."""
     try:
-        body = _parse(data)
+        body = parse_body(data)
     except RefusedError as refused:
         if refused.status != 400:
             raise

@@ -13,6 +13,7 @@ import aiohttp
 
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.pin import tls_context
+from voicemeet_edge.backend.verbs import MatchedReply
 from voicemeet_edge.hub.app import HubInfo, running_hub
 from voicemeet_edge.hub.settings import (
     HttpSettings,
@@ -20,6 +21,7 @@ from voicemeet_edge.hub.settings import (
     LimitSettings,
     MatchSettings,
     RiskSettings,
+    Tls,
     TurnSettings,
 )
 
@@ -31,24 +33,28 @@ WIDE = LimitSettings(
     session_burst=1e6,
     device_per_s=1e6,
     device_burst=1e6,
+    known_per_s=1e6,
+    known_burst=1e6,
+    address_calls=10_000,
 )
 
 
 def loopback(
     state_dir: Path,
     *,
-    tls: str = "off",
+    tls: Tls = "off",
     limits: LimitSettings = WIDE,
     match: MatchSettings | None = None,
     risk: RiskSettings | None = None,
     turn: TurnSettings | None = None,
+    proxies: tuple[str, ...] = (),
 ) -> HubSettings:
     """Return settings of a hub on a free port of loopback."""
     return HubSettings(
         state_dir,
-        http=HttpSettings(port=0, tls=tls),
+        http=HttpSettings(port=0, tls=tls, trusted_proxies=proxies),
         limits=limits,
-        match=match or MatchSettings(),
+        match=match or MatchSettings(open_pools=("*",)),
         risk=risk or RiskSettings(),
         turn=turn or TurnSettings(),
     )
@@ -81,6 +87,7 @@ class RunningHub:
         self.info = info
         self.http = http
         self.clients: list[Backend] = []
+        self.sockets: list[aiohttp.ClientWebSocketResponse] = []
 
     def client(self) -> Backend:
         """Return a new backend client."""
@@ -96,14 +103,32 @@ class RunningHub:
         token: str = "",
         apikey: str | None = None,
         method: str = "POST",
+        address: str = "",
     ) -> Answer:
-        """Send raw bytes to a verb."""
+        """Send raw bytes to a verb; from some address, where the hub believes a proxy on loopback."""
         headers = {"apikey": self.info.apikey.reveal() if apikey is None else apikey}
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        if address:
+            headers["X-Forwarded-For"] = address
         url = f"{self.info.url}/functions/v1/voicemeet/{verb}"
         async with self.http.request(method, url, data=body, headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
+
+    async def talk(self, *sides: MatchedReply) -> None:
+        """Join a call's topic with both sides and let offer and answer pass, as a real call does."""
+        for reply, event in zip(sides, ("offer", "answer"), strict=True):
+            url = f"{self.info.url}/realtime/v1/websocket?apikey={self.info.apikey.reveal()}&vsn=2.0.0"
+            socket = await self.http.ws_connect(url)
+            self.sockets.append(socket)
+            topic = f"realtime:call:{reply.call_id}"
+            config = {"private": True, "broadcast": {"ack": True}}
+            join = {"config": config, "access_token": reply.token.reveal()}
+            said = {"type": "broadcast", "event": event, "payload": {}}
+            for number, (name, payload) in enumerate((("phx_join", join), ("broadcast", said)), 1):
+                await socket.send_json(["1", str(number), topic, name, payload])
+                while (await socket.receive_json())[1] != str(number):
+                    pass
 
     async def get(self, path: str) -> Answer:
         """Fetch a page; redirects are not followed."""
@@ -121,3 +146,5 @@ async def run(settings: HubSettings) -> AsyncIterator[RunningHub]:
         finally:
             for client in running.clients:
                 await client.close()
+            for socket in running.sockets:
+                await socket.close()

@@ -13,11 +13,13 @@ import pytest
 from tests.hub.running import loopback, new_ticket, run
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.pin import tls_context
-from voicemeet_edge.backend.verbs import Role, WaitingReply, realtime_url
+from voicemeet_edge.backend.verbs import Role, WaitingReply
 from voicemeet_edge.errors import BackendError, SettingsError
-from voicemeet_edge.hub.app import HubError, HubInfo, device_settings, running_hub
+from voicemeet_edge.hub.app import HubInfo, device_settings, read_info, running_hub
+from voicemeet_edge.hub.listening import HubError
 from voicemeet_edge.hub.settings import HttpSettings, HubSettings, TurnSettings
 from voicemeet_edge.secret import Secret
+from voicemeet_edge.signaling.socket import realtime_url
 
 
 async def test_self_signed_hub_takes_its_pin_and_no_other(tmp_path: Path) -> None:
@@ -64,6 +66,36 @@ async def test_port_in_use_is_an_error(tmp_path: Path) -> None:
                 pass
 
 
+def times(folder: Path) -> dict[str, int]:
+    """When each file was last written; not the database, which a running hub writes to at any time."""
+    files = [path for path in folder.iterdir() if not path.name.startswith("hub.db")]
+    return {path.name: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.system
+async def test_a_second_hub_ends_before_it_touches_anything(tmp_path: Path) -> None:
+    turn = TurnSettings(provider="coturn", port=0)
+    async with run(loopback(tmp_path, turn=turn)) as hub:
+        before = times(tmp_path)
+        again = HubSettings(tmp_path, http=HttpSettings(port=hub.info.port, tls="off"), turn=turn)
+        with pytest.raises(HubError):
+            async with running_hub(again):
+                pass
+        assert times(tmp_path) == before
+
+
+async def test_what_devices_need_can_be_read_beside_a_running_hub(tmp_path: Path) -> None:
+    settings = loopback(tmp_path, tls="self-signed")
+    with pytest.raises(SettingsError, match="has run before"):
+        read_info(settings)
+    assert times(tmp_path) == {}
+    async with run(settings) as hub:
+        known = HubSettings(tmp_path, http=HttpSettings(port=hub.info.port), turn=settings.turn)
+        info = read_info(known)
+        assert (info.apikey.reveal(), info.pin) == (hub.info.apikey.reveal(), hub.info.pin)
+        assert info.port == hub.info.port
+
+
 async def test_missing_secret_file_is_a_settings_error(tmp_path: Path) -> None:
     turn = TurnSettings(provider="hmac", secret_file=str(tmp_path / "none"), urls=("turn:x",))
     with pytest.raises(SettingsError):
@@ -83,6 +115,7 @@ asyncio.run(run_hub(settings, ready=lambda info: print(info.port, info.coturn_pi
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_cleanly_and_coturn_with_it(tmp_path: Path, number: signal.Signals) -> None:
     child = await asyncio.create_subprocess_exec(
@@ -97,6 +130,7 @@ async def test_a_signal_ends_it_cleanly_and_coturn_with_it(tmp_path: Path, numbe
         os.kill(coturn_pid, 0)
 
 
+@pytest.mark.system
 async def test_coturn_does_not_outlive_a_killed_hub(tmp_path: Path) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CHILD, str(tmp_path), "coturn", stdout=asyncio.subprocess.PIPE

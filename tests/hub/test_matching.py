@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voicemeet_edge.backend.verbs import Role
-from voicemeet_edge.hub.matching import Matched, Matcher, MatchOptions, Waiting
+from voicemeet_edge.backend.verbs import SELF_TEST_POOL, Role
+from voicemeet_edge.hub.matching import Matched, Matcher, MatchOptions, Seeker, Waiting
 from voicemeet_edge.hub.refusal import RefusedError
 
 
@@ -35,7 +35,7 @@ class Pool:
         flagged: bool = False,
         pool: str = "p",
     ) -> Waiting | Matched:
-        return self.matcher.request(device, ticket or device, pool, role, flagged=flagged, now=self.now)
+        return self.matcher.request(Seeker(device, ticket or device, pool, role, flagged), self.now)
 
     def meets(self, device: str, role: Role = Role.EITHER, *, ticket: str = "") -> str:
         found = self.ask(device, role, ticket=ticket)
@@ -85,8 +85,8 @@ def test_coin_picks_the_offerer_among_equals() -> None:
     offerers = set()
     for side in (True, False):
         matcher = make(coin=lambda side=side: side)  # type: ignore[misc]
-        matcher.request("ann", "t1", "p", Role.EITHER, flagged=False, now=0)
-        found = matcher.request("bob", "t2", "p", Role.EITHER, flagged=False, now=0)
+        matcher.request(Seeker("ann", "t1", "p", Role.EITHER), 0)
+        found = matcher.request(Seeker("bob", "t2", "p", Role.EITHER), 0)
         assert isinstance(found, Matched)
         offerers.add(found.match.device_a)
     assert offerers == {"ann", "bob"}
@@ -115,6 +115,19 @@ def test_party_flagged_while_waiting_changes_lanes() -> None:
     pool.ask("ann")
     assert waits(pool.ask("ann", flagged=True))
     assert waits(pool.ask("bob"))
+
+
+def test_self_tests_in_however_many_pools_leave_the_places_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicemeet_edge.hub.matching.MAX_SELF_TESTS", 2)
+    pool = Pool()
+    for number in range(2):
+        assert waits(pool.ask(f"guest{number}", pool=f"{SELF_TEST_POOL}{number:020x}"))
+    with pytest.raises(RefusedError) as refused:
+        pool.ask("one more", pool=f"{SELF_TEST_POOL}{9:020x}")
+    assert refused.value.code == "pool_full"
+    assert waits(pool.ask("ann"))
+    pool.matcher.leave("guest0", "guest0", pool.now)
+    assert waits(pool.ask("one more", pool=f"{SELF_TEST_POOL}{9:020x}"))
 
 
 def test_silent_waiter_is_forgotten() -> None:
@@ -227,6 +240,32 @@ def test_full_pool_says_so_and_still_matches() -> None:
     assert waits(pool.ask("c3", Role.CALLER))
 
 
+def test_the_more_are_refused_the_later_they_are_asked_to_come() -> None:
+    pool = Pool(MatchOptions(max_waiting=1))
+    pool.ask("c", Role.CALLER)
+    told = []
+    for number in range(1_000):
+        with pytest.raises(RefusedError) as caught:
+            pool.ask(f"d{number}", Role.CALLER)
+        told.append(caught.value.retry_after_s or 0)
+    assert (told[0], told[500], told[-1]) == (10.0, 20.0, 30.0)
+    assert len(set(told)) > 100, "they do not come back all at once"
+
+
+def test_the_more_wait_the_later_they_ask_again_and_none_is_forgotten_for_it() -> None:
+    pool = Pool(MatchOptions(max_waiting=5_000))
+    waiting = [pool.ask(f"c{number}", Role.CALLER) for number in range(3_000)]
+    first, last = waiting[0], waiting[-1]
+    assert isinstance(first, Waiting)
+    assert isinstance(last, Waiting)
+    assert first.poll_after_s == 3.0
+    assert last.poll_after_s == 12.0
+    pool.now = 36.0  # two polls were lost; whoever was told 3 s is gone by now
+    pool.matcher.expire(pool.now)
+    assert not waits(pool.ask("desk", Role.ANSWERER))
+    assert 900 < pool.matcher.waiting < 1_000
+
+
 def test_old_match_is_forgotten() -> None:
     pool = Pool()
     pool.ask("ann")
@@ -269,7 +308,7 @@ def test_any_interleaving(steps: list[tuple[str, str, Role, bool, float]], avoid
             if action == "new" or device not in tickets:
                 tickets[device] = (f"{device}-{next(numbers)}", role)
             ticket, asked = tickets[device]
-            found = matcher.request(device, ticket, "p", asked, flagged=flagged, now=now)
+            found = matcher.request(Seeker(device, ticket, "p", asked, flagged), now)
             if isinstance(found, Matched):
                 slots = calls.setdefault(found.match.call_id, {})
                 assert slots.setdefault(found.slot, ticket) == ticket
@@ -299,3 +338,37 @@ def check_nobody_is_left(matcher: Matcher, now: float, avoid: bool) -> None:
         assert {first.role, second.role} != {Role.CALLER, Role.ANSWERER}
         if not avoid:
             assert not first.role is second.role is Role.EITHER
+
+
+def test_a_desk_looks_on_while_its_caller_is_only_arriving() -> None:
+    # Fails when a new ticket withdraws a match that was heard of: then two of them chase each other.
+    pool = Pool()
+    assert waits(pool.ask("ghost", Role.CALLER))
+    first = pool.ask("desk", Role.ANSWERER, ticket="d1")
+    assert isinstance(first, Matched)
+    assert waits(pool.ask("desk", Role.ANSWERER, ticket="d2")), "the ghost is not met again"
+    found = pool.ask("lobby", Role.CALLER)
+    assert isinstance(found, Matched)
+    second = pool.ask("desk", Role.ANSWERER, ticket="d2")
+    assert isinstance(second, Matched)
+    assert second.match is found.match
+    assert pool.ask("desk", Role.ANSWERER, ticket="d1") == first
+    ghost = pool.ask("ghost", Role.CALLER)
+    assert isinstance(ghost, Matched)
+    assert ghost.match is first.match
+
+
+def test_who_was_matched_and_never_spoke_is_met_last() -> None:
+    pool = Pool()
+    pool.matcher.put_last("ghost", "", pool.now)
+    pool.matcher.put_last("other", "192.0.2.9", pool.now)
+    for silent in ("ghost", "other"):
+        seeker = Seeker(silent, silent, "p", Role.CALLER, address="192.0.2.9" if silent == "other" else "")
+        assert isinstance(pool.matcher.request(seeker, pool.now), Waiting)
+    assert waits(pool.ask("honest", Role.CALLER))
+    met = [pool.meets("desk", Role.ANSWERER, ticket=f"d{number}") for number in range(3)]
+    assert met == ["honest", "ghost", "other"], "they came first, and are met all the same"
+    pool.now += 700
+    assert waits(pool.ask("ghost", Role.CALLER, ticket="later"))
+    assert waits(pool.ask("honest", Role.CALLER, ticket="late"))
+    assert pool.meets("desk", Role.ANSWERER, ticket="d9") == "ghost"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from voicemeet_edge.errors import OurError
-from voicemeet_edge.hub.app import DATABASE_FILE
+from voicemeet_edge.errors import LocalError
+from voicemeet_edge.hub.pass_desk import DATABASE_FILE
 from voicemeet_edge.hub.reports import look_into_reports, table
 from voicemeet_edge.hub.store import Report, Store
 
@@ -55,9 +55,9 @@ async def test_a_report_is_held_and_released(tmp_path: Path) -> None:
 
 async def test_an_unknown_receipt_and_a_hub_that_never_ran_are_said(tmp_path: Path) -> None:
     config = await hub_with([], tmp_path)
-    with pytest.raises(OurError, match="no report with the receipt nothing"):
+    with pytest.raises(LocalError, match="no report with the receipt nothing"):
         await look_into_reports(config, hold="nothing")
     other = tmp_path / "other.toml"
     other.write_text(f'state_dir = "{tmp_path}/elsewhere"\n')
-    with pytest.raises(OurError, match="no hub has run"):
+    with pytest.raises(LocalError, match="no hub has run"):
         await look_into_reports(other)

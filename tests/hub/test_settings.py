@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voicemeet_edge.errors import SettingsError
-from voicemeet_edge.hub.settings import HubSettings, hub_settings_from, load_hub_settings
+from voicemeet_edge.hub.settings import HubSettings, hub_settings_from, load_hub_settings, render_hub_template
 
 TEMPLATE = Path(__file__).parents[2] / "firmware" / "hub.toml"
 
@@ -22,6 +22,10 @@ def uncommented() -> dict[str, object]:
     """Return the template with every commented-out key switched on."""
     text = re.sub(r"^#(\w+ = )", r"\1", TEMPLATE.read_text(), flags=re.MULTILINE)
     return tomllib.loads(text)
+
+
+def test_the_template_is_written_from_the_settings() -> None:
+    assert TEMPLATE.read_text() == render_hub_template()  # python -m voicemeet_edge.hub.settings
 
 
 def test_template_loads_as_it_is() -> None:
@@ -51,7 +55,7 @@ def test_template_names_every_key_with_its_default() -> None:
     [
         ({}, "state_dir"),
         ({"state_dir": 5}, "state_dir"),
-        ({"state_dir": "s", "colour": 1}, "colour"),
+        ({"state_dir": "s", "colour": 1}, "[colour]"),
         ({"state_dir": "s", "http": 5}, "http"),
         ({"state_dir": "s", "http": {"prot": 1}}, "http.prot"),
         ({"state_dir": "s", "http": {"port": "80"}}, "http.port"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from voicemeet_edge.errors import SettingsError
+from voicemeet_edge.hub import store as store_module
 from voicemeet_edge.hub.risk import Score
 from voicemeet_edge.hub.store import Report, Store, StoreError
 
@@ -68,7 +71,8 @@ async def test_seconds_are_summed_by_the_hour(tmp_path: Path) -> None:
     async with opened(tmp_path / "hub.db") as store:
         for seconds, now in ((10, 0.0), (20, 3599.0), (5, 3600.0)):
             await store.add_call(seconds, now)
-        assert await store.call_hours() == [(0, 2, 30), (1, 1, 5)]
+        with contextlib.closing(sqlite3.connect(tmp_path / "hub.db")) as database:
+            assert database.execute("SELECT * FROM call_hours").fetchall() == [(0, 2, 30), (1, 1, 5)]
 
 
 async def test_negligible_scores_go_with_the_purge(tmp_path: Path) -> None:
@@ -137,6 +141,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.system
 async def test_every_answered_report_is_there_after_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
     child = await asyncio.create_subprocess_exec(
@@ -155,3 +160,52 @@ async def test_every_answered_report_is_there_after_kill_9(tmp_path: Path) -> No
         receipts = {report.receipt for report in await store.reports()}
         assert await store.add_report(Report("after", None, "abuse", 0))
     assert {f"R{number}" for number in range(answered + 1)} <= receipts
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that a test can fill."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
+async def test_with_a_full_disk_calls_go_on_and_reports_are_refused(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_disk / "hub.db"
+    async with opened(path) as store:
+        await store.add_report(Report("R0", None, "abuse", 0), [("known", Score(2.0, 0.0))])
+    fill(small_disk)
+    monkeypatch.setattr(store_module, "REOPEN_S", 0.0)
+    async with opened(path) as store:
+        assert not store.has_room
+        assert [score[0] for score in await store.load_scores()] == ["known"]
+        await store.add_call(10, 3600.0)
+        await store.save_scores([("newer", Score(1.0, 1.0))])
+        with pytest.raises(StoreError, match="full") as caught:
+            await store.add_report(Report("R1", None, "abuse", 0))
+        assert caught.value.code == "storage_full"
+        (small_disk / "filler").unlink()
+        assert await store.add_report(Report("R2", None, "abuse", 0))
+        assert store.has_room
+    async with opened(path) as store:
+        assert [report.receipt for report in await store.reports()] == ["R0", "R2"]
+        assert {score[0] for score in await store.load_scores()} == {"known", "newer"}
+
+
+async def test_a_disk_that_was_full_from_the_start_is_served_without(small_disk: Path) -> None:
+    fill(small_disk)
+    async with opened(small_disk / "hub.db") as store:
+        assert not store.has_room
+        assert await store.load_scores() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,11 +13,17 @@ import pytest
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
 from voicemeet_edge.call.signs import Lamp
+from voicemeet_edge.panel import buttons as buttons_module
+from voicemeet_edge.panel import edge_reader as edge_reader_module
+from voicemeet_edge.panel import reset as reset_module
 from voicemeet_edge.panel.buttons import GpioPanel
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
-from voicemeet_edge.panel.interface import ButtonEvent, Panel
+from voicemeet_edge.panel.interface import ButtonEvent, Panel, PanelEvent
+from voicemeet_edge.panel.keypad import KeypadButton, PoolPressed
+from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import PanelSettings
 from voicemeet_edge.testing.gpio import FakeGpiod
+from voicemeet_edge.testing.waiting import until
 
 LONG_HOLD = PanelSettings(hold_s=10.0)  # so that a stall of the machine makes no press a hold
 SHORT_HOLD = PanelSettings(hold_s=0.3)
@@ -31,7 +38,7 @@ async def panel_on(board: FakeGpiod, settings: PanelSettings = LONG_HOLD) -> Asy
         await panel.close()
 
 
-async def next_event(events: AsyncIterator[ButtonEvent]) -> ButtonEvent:
+async def next_event(events: AsyncIterator[PanelEvent]) -> PanelEvent:
     async with asyncio.timeout(30):
         return await anext(events)
 
@@ -80,7 +87,9 @@ async def test_a_stalled_loop_makes_no_hold_of_a_press() -> None:
         assert await next_event(events) is ButtonEvent.CALL_PRESSED
 
 
-async def test_a_dropped_edge_does_not_leave_the_button_stuck() -> None:
+async def test_a_dropped_edge_does_not_leave_the_button_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "READ_AGAIN_S", 0.1)
+    monkeypatch.setattr(edge_reader_module, "WAIT_LIMIT_MS", 20)
     board = FakeGpiod()
     async with panel_on(board) as panel:
         events = panel.events()
@@ -90,7 +99,9 @@ async def test_a_dropped_edge_does_not_leave_the_button_stuck() -> None:
         line.outside = None  # released, and the edge is lost
         assert await next_event(events) is ButtonEvent.CALL_PRESSED
         line.outside = False  # pressed, and the edge is lost
-        await asyncio.sleep(1.2)
+        lost_at = time.monotonic()
+        await until(lambda: (panel.alive_at() or 0.0) > lost_at)  # all lines were read again
+        await settle()
         board.release("GPIO17")  # this one arrives
         assert await next_event(events) is ButtonEvent.CALL_PRESSED
 
@@ -193,6 +204,40 @@ async def test_it_works_on_gpiozeros_own_mock() -> None:
     await panel.close()
 
 
+async def test_keypad_and_housing_work_on_gpiozeros_own_mock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "TAMPER_S", 0.1)
+    factory = MockFactory(pin_class=MockPWMPin)
+    housing = factory.pin("GPIO12")
+    settings = PanelSettings(
+        hold_s=10.0,
+        tamper_line="GPIO12",
+        keypad=(KeypadButton("GPIO5", "office", Secret("")), KeypadButton("GPIO6", "workshop", Secret(""))),
+    )
+    panel: Panel = GpioPanel(settings, factory)
+    assert housing.pull == "up"
+    housing.drive_low()  # the contact is closed while the box is shut; a mock's pull drives its pin
+    events = panel.events()
+    for line, pool in (("GPIO6", "workshop"), ("GPIO5", "office")):
+        factory.pin(line).drive_low()
+        await settle()
+        factory.pin(line).drive_high()
+        assert await next_event(events) == PoolPressed(pool)
+    housing.drive_high()
+    assert await next_event(events) is ButtonEvent.TAMPERED
+    assert not await panel.open_door(1.0)  # a relay is held through libgpiod alone (panel/door.py)
+    await panel.close()
+
+
+async def test_it_says_when_its_lines_were_last_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "READ_AGAIN_S", 0.01)
+    monkeypatch.setattr(edge_reader_module, "WAIT_LIMIT_MS", 10)
+    async with panel_on(FakeGpiod()) as panel:
+        first = panel.alive_at()
+        assert first is not None
+        await until(lambda: panel.alive_at() != first)
+    assert panel.alive_at() is None, "closed: nothing is owed"
+
+
 async def test_a_line_that_cannot_be_read_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     board = FakeGpiod()
     async with panel_on(board) as panel:
@@ -210,3 +255,146 @@ async def test_a_line_that_cannot_be_read_is_said_once(caplog: pytest.LogCapture
         line.device.pin._get_state = original
         await press(board, "GPIO17")
         assert await next_event(events) is ButtonEvent.CALL_PRESSED
+
+
+async def test_a_stuck_button_is_told_once_and_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "READ_AGAIN_S", 0.01)
+    monkeypatch.setattr(buttons_module, "STUCK_S", 0.1)
+    board = FakeGpiod()
+    async with panel_on(board) as panel, asyncio.timeout(20):
+        events = panel.events()
+        board.press("GPIO27")
+        assert await anext(events) is ButtonEvent.REPORT_PRESSED
+        assert await anext(events) is ButtonEvent.STUCK
+        board.press("GPIO17")
+        board.release("GPIO17")
+        assert await anext(events) is ButtonEvent.CALL_PRESSED
+        board.release("GPIO27")
+        assert await anext(events) is ButtonEvent.FREED
+
+
+TOGETHER = PanelSettings(hold_s=10.0, factory_reset=True)
+
+
+async def test_both_buttons_count_down_and_are_neither_call_nor_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reset_module, "HOLD_S", 0.25)
+    monkeypatch.setattr(reset_module, "COUNT_EVERY_S", 0.1)
+    board = FakeGpiod()
+    async with panel_on(board, TOGETHER) as panel:
+        events = panel.events()
+        board.press("GPIO17")
+        board.press("GPIO27")
+        assert await next_event(events) is ButtonEvent.RESET_COUNTED
+        while (event := await next_event(events)) is ButtonEvent.RESET_COUNTED:
+            pass
+        assert event is ButtonEvent.RESET_ASKED
+        board.release("GPIO17")
+        await settle()
+        board.release("GPIO27")
+        await settle()
+        await press(board, "GPIO27")
+        assert await next_event(events) is ButtonEvent.REPORT_PRESSED
+
+
+async def test_let_go_too_soon_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reset_module, "COUNT_EVERY_S", 0.1)
+    board = FakeGpiod()
+    async with panel_on(board, TOGETHER) as panel:
+        events = panel.events()
+        board.press("GPIO17")
+        board.press("GPIO27")
+        assert await next_event(events) is ButtonEvent.RESET_COUNTED
+        board.release("GPIO17")
+        while (event := await next_event(events)) is ButtonEvent.RESET_COUNTED:
+            pass
+        assert event is ButtonEvent.RESET_LEFT
+        board.release("GPIO27")
+
+
+async def test_unless_it_is_wanted_both_buttons_are_two_buttons() -> None:
+    board = FakeGpiod()
+    async with panel_on(board, SHORT_HOLD) as panel:
+        events = panel.events()
+        board.press("GPIO17")
+        await settle()
+        board.press("GPIO27")
+        assert {await next_event(events), await next_event(events)} == {
+            ButtonEvent.REPORT_PRESSED,
+            ButtonEvent.CALL_HELD,
+        }
+
+
+async def test_a_stuck_button_does_not_silence_the_other() -> None:
+    board = FakeGpiod()
+    board.press("GPIO17")
+    async with panel_on(board, TOGETHER) as panel:
+        events = panel.events()
+        await press(board, "GPIO27")
+        assert await next_event(events) is ButtonEvent.REPORT_PRESSED
+
+
+async def test_the_door_release_is_brought_to_rest_at_start() -> None:
+    board = FakeGpiod()
+    async with panel_on(board, PanelSettings(relay_line="PIN29", relay_low=True)) as panel:
+        assert board.line("GPIO5").history == [False]
+        assert not board.line("GPIO5").used  # free for its keeper
+        assert not await panel.open_door(1.0)  # this board has no real chip
+    assert not await panel.open_door(1.0)
+
+
+async def test_without_a_relay_there_is_no_door() -> None:
+    async with panel_on(FakeGpiod()) as panel:
+        assert not await panel.open_door(1.0)
+
+
+async def test_each_button_of_a_keypad_calls_its_pool() -> None:
+    board = FakeGpiod()
+    keypad = tuple(
+        KeypadButton(line, pool, Secret("")) for line, pool in (("GPIO5", "up"), ("PIN31", "down"))
+    )
+    async with panel_on(board, PanelSettings(keypad=keypad, hold_s=10.0)) as panel:
+        events = panel.events()
+        await press(board, "GPIO6")  # position 31
+        assert await next_event(events) == PoolPressed("down")
+        await press(board, "GPIO5")
+        assert await next_event(events) == PoolPressed("up")
+        await press(board, "GPIO17")
+        assert await next_event(events) is ButtonEvent.CALL_PRESSED
+
+
+HOUSED = PanelSettings(tamper_line="GPIO5", hold_s=10.0)
+
+
+async def test_a_housing_that_is_opened_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "TAMPER_S", 0.1)
+    board = FakeGpiod()
+    board.put("GPIO5", False)  # the contact is closed
+    async with panel_on(board, HOUSED) as panel:
+        events = panel.events()
+        await press(board, "GPIO17")
+        assert await next_event(events) is ButtonEvent.CALL_PRESSED  # and nothing of the housing before it
+        board.put("GPIO5", None)
+        assert await next_event(events) is ButtonEvent.TAMPERED
+        await press(board, "GPIO17")
+        assert await next_event(events) is ButtonEvent.CALL_PRESSED
+
+
+async def test_a_slammed_door_is_no_burglary() -> None:
+    board = FakeGpiod()
+    board.put("GPIO5", False)
+    async with panel_on(board, HOUSED) as panel:
+        events = panel.events()
+        board.put("GPIO5", None)
+        await settle()
+        board.put("GPIO5", False)
+        await settle()
+        await press(board, "GPIO17")
+        assert await next_event(events) is ButtonEvent.CALL_PRESSED
+
+
+async def test_a_housing_opened_without_power_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buttons_module, "TAMPER_S", 0.1)
+    async with panel_on(FakeGpiod(), HOUSED) as panel:
+        assert await next_event(panel.events()) is ButtonEvent.TAMPERED

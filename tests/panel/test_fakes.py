@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import gpiod
 import pytest
@@ -45,8 +46,12 @@ def test_what_the_panel_uses_is_what_gpiod_has(protocol: type, real: type, fake:
 
 def test_line_info_has_what_the_panel_reads() -> None:
     names = {one.name for one in gpiod.LineInfo.__dataclass_fields__.values()}
-    assert {"used", "consumer"} <= names
-    assert {"used", "consumer"} <= set(dir(FakeLine("x", 0)))
+    assert {"name", "used", "consumer"} <= names
+    assert {"name", "used", "consumer"} <= set(dir(FakeLine("x", 0)))
+
+
+def test_chip_info_has_what_the_panel_reads() -> None:
+    assert {"label", "num_lines"} <= set(gpiod.ChipInfo.__dataclass_fields__)
 
 
 def test_line_settings_and_events_have_what_the_panel_sets_and_reads() -> None:
@@ -89,3 +94,12 @@ async def test_a_fake_panel_passes_presses_and_remembers_lamps() -> None:
         ButtonEvent.REPORT_PRESSED,
     ]
     assert (panel.shown, panel.lamp, panel.closed) == ([Lamp.READY], Lamp.OFF, True)
+
+
+def test_a_chip_with_two_names_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chips = [tmp_path / f"gpiochip{number}" for number in (0, 10, 11)]
+    for chip in chips:
+        chip.touch()
+    (tmp_path / "gpiochip4").symlink_to(chips[0])
+    monkeypatch.setattr(gpiod_api, "CHIPS", f"{tmp_path}/gpiochip*")
+    assert gpiod_api.RealGpiod().chip_paths() == [str(chip) for chip in chips]

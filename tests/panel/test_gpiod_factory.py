@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
+from _pytest.logging import LogCaptureFixture
 from gpiod.line import Bias, Clock, Direction, Edge
 from gpiozero import LED, PWMLED, Button, InputDevice
 from gpiozero.exc import (
@@ -27,10 +28,28 @@ from gpiozero.exc import (
 )
 
 from voicemeet_edge.panel import edge_reader
-from voicemeet_edge.panel.gpiod_factory import GpiodFactory, line_name
+from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.testing.gpio import FakeGpiod
 
-WAIT_S = 30.0  # seconds; for what happens in another thread, on a machine that may stall
+# bcm2711-rpi-4-b.dts of the mainline kernel; the first 28 lines are the header.
+PI4_MAINLINE = [
+    *(
+        "ID_SDA",
+        "ID_SCL",
+        "SDA1",
+        "SCL1",
+        "GPIO_GCLK",
+        "GPIO5",
+        "GPIO6",
+        "SPI_CE1_N",
+        "SPI_CE0_N",
+        "SPI_MISO",
+    ),
+    *("SPI_MOSI", "SPI_SCLK", "GPIO12", "GPIO13", "TXD1", "RXD1"),
+    *(f"GPIO{number}" for number in range(16, 28)),
+    *("RGMII_MDIO", "RGMIO_MDC"),
+]
+WAIT_S = 30.0  # s; for what happens in another thread, on a machine that may stall
 
 
 @pytest.fixture
@@ -60,14 +79,6 @@ class Edges:
         return self.told.get(timeout=WAIT_S)
 
 
-@pytest.mark.parametrize(
-    ("name", "kernel_name"),
-    [(17, "GPIO17"), ("17", "GPIO17"), ("BCM17", "GPIO17"), ("GPIO17", "GPIO17"), ("PA3", "PA3")],
-)
-def test_gpiozeros_names_become_the_kernels(name: int | str, kernel_name: str) -> None:
-    assert line_name(name) == kernel_name
-
-
 def test_gpiozero_finds_the_factory_by_its_entry_point() -> None:
     found = [one for one in entry_points(group="gpiozero_pin_factories") if one.name == "gpiod"]
     assert found[0].load() is GpiodFactory
@@ -82,6 +93,70 @@ class TestFinding:
         assert board.line("GPIO17").history[-1] is True
         assert board.line("GPIO17").owner == "voicemeet-edge"
         led.close()
+        factory.close()
+
+    def test_a_line_of_the_header_that_this_kernel_calls_otherwise(self, caplog: LogCaptureFixture) -> None:
+        board = FakeGpiod(["EXP0"], PI4_MAINLINE)
+        factory = GpiodFactory(board)
+        with caplog.at_level("INFO"), LED("GPIO4", pin_factory=factory) as led:
+            led.on()
+            assert board.line("GPIO_GCLK").history[-1] is True
+        assert "GPIO4 is called GPIO_GCLK on this kernel" in caplog.text
+        factory.close()
+
+    @pytest.mark.parametrize(
+        ("asked", "called"), [("PIN11", "GPIO17"), ("BOARD3", "SDA1"), ("J8:8", "TXD1"), ("gpio3", "SCL1")]
+    )
+    def test_a_place_on_the_header(self, asked: str, called: str) -> None:
+        board = FakeGpiod(PI4_MAINLINE)
+        factory = GpiodFactory(board)
+        with LED(asked, pin_factory=factory):
+            assert board.line(called).owner == "voicemeet-edge"
+        factory.close()
+
+    def test_settings_of_the_mainline_kernel_work_on_raspberry_pi_os(self, board: FakeGpiod) -> None:
+        factory = GpiodFactory(board)
+        with LED("GPIO_GCLK", pin_factory=factory):
+            assert board.line("GPIO4").owner == "voicemeet-edge"
+        factory.close()
+
+    def test_lines_without_any_name(self) -> None:
+        board = FakeGpiod([""] * 54)
+        factory = GpiodFactory(board)
+        assert factory.pin("GPIO17").info.number == 17
+        factory.close()
+
+    @pytest.mark.parametrize(
+        ("names", "label"),
+        [
+            ([f"X{n}" for n in range(40)], "some-other-chip"),
+            ([f"GPIO{n + 1}" for n in range(16)] + [""] * 20, "pinctrl-bcm2711"),
+            (["SDA1", "SCL1"], "pinctrl-bcm2711"),
+        ],
+    )
+    def test_only_a_chip_that_is_the_headers_is_gone_by(self, names: list[str], label: str) -> None:
+        factory = GpiodFactory(FakeGpiod(names, label=label))
+        with pytest.raises(PinInvalidPin, match="no GPIO line is called GPIO20"):
+            factory.pin("GPIO20")
+        factory.close()
+
+    def test_power_is_no_line(self, factory: GpiodFactory) -> None:
+        with pytest.raises(PinInvalidPin, match="position 6 of the header is ground"):
+            factory.pin("PIN6")
+        with pytest.raises(PinInvalidPin):
+            LED("PIN6", pin_factory=factory)
+
+    def test_one_line_by_two_names_is_one_line(self, factory: GpiodFactory) -> None:
+        assert factory.pin("PIN11") is factory.pin("GPIO17")
+        with LED("PIN13", pin_factory=factory), pytest.raises(GPIOPinInUse):
+            LED("GPIO27", pin_factory=factory)
+
+    def test_a_line_in_use_says_what_it_is_called_here(self) -> None:
+        board = FakeGpiod(PI4_MAINLINE)
+        board.line("SDA1").owner = "i2c"
+        factory = GpiodFactory(board)
+        with pytest.raises(GPIOPinInUse, match=r"GPIO2 \(SDA1 on this kernel\) is in use by i2c"):
+            factory.pin("GPIO2")
         factory.close()
 
     def test_a_missing_line(self, factory: GpiodFactory) -> None:
@@ -124,7 +199,7 @@ class TestFinding:
 
     def test_a_machine_without_gpio_says_so(self) -> None:
         factory = GpiodFactory()  # the real libgpiod
-        if factory._api.chip_paths():
+        if factory.api.chip_paths():
             pytest.skip("this machine has GPIO")
         with pytest.raises(PinUnsupported):
             LED("GPIO17", pin_factory=factory)

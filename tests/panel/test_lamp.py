@@ -1,16 +1,20 @@
-"""Lamp patterns: what they must not look like, and the clockwork that plays them."""
+"""Lamp patterns: what they must not look like, and the task that plays them."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.panel.lamp import PATTERNS, LampDriver, Step, brightness
+from voicemeet_edge.panel.lamp import DIM, PATTERNS, LampDriver, Step, brightness
+from voicemeet_edge.settings import ReadyLamp
 
 SECONDS = 12.0  # longer than any pattern
 
@@ -60,6 +64,23 @@ def test_nothing_flashes_more_than_three_times_in_a_second() -> None:
             assert sum(start <= rise < start + 1.0 for rise in rises) <= 3, lamp
 
 
+def test_what_is_shown_for_days_dims_nothing_and_wakes_nobody_often() -> None:
+    for lamp in (Lamp.OFF, Lamp.READY, Lamp.WAITING, Lamp.ERROR):
+        pattern = PATTERNS[lamp]
+        assert {step.level for step in pattern} <= {0.0, 1.0}, lamp
+        seconds = sum(step.seconds for step in pattern)
+        assert len(pattern) == 1 or len(pattern) / seconds <= 1.5, lamp
+
+
+def test_ready_can_be_a_steady_glow() -> None:
+    light = Light(ready="dim")
+    light.driver.show(Lamp.READY)
+    light.time.passes(60.0)
+    assert light.levels == [DIM]
+    light.driver.show(Lamp.RECONNECTING)
+    assert light.levels == [DIM, 1.0]
+
+
 def picture(pattern: tuple[Step, ...]) -> str:
     """Draw four seconds of a pattern, a tenth of a second for each character."""
     steps = unrolled(pattern)
@@ -80,69 +101,92 @@ def test_night_dims_everything_but_an_open_microphone() -> None:
     assert brightness(Lamp.MICROPHONE_OPEN, 1.0, 0) == 1.0
 
 
-class Light:
-    """What a driver writes to, and a way to wait for it."""
+class Timer:
+    """What `call_later` returned: cancelled or not."""
+
+    def __init__(self, when: float, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class ToldTime:
+    """The one thing of a loop that a driver uses; time passes when it is told to."""
 
     def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> Timer:
+        timer = Timer(self.now + delay, partial(callback, *arguments))
+        self.timers.append(timer)
+        return timer
+
+    def passes(self, seconds: float) -> None:
+        until = self.now + seconds
+        while due := [one for one in self.timers if not one.cancelled and one.when <= until]:
+            timer = min(due, key=lambda one: one.when)
+            self.timers.remove(timer)
+            self.now = timer.when
+            timer.callback()
+        self.now = until
+
+
+class Light:
+    """A driver, what it wrote, and its time."""
+
+    def __init__(self, ready: ReadyLamp = "flash") -> None:
         self.levels: list[float] = []
-        self.written = asyncio.Event()
+        self.time = ToldTime()
+        loop = cast("asyncio.AbstractEventLoop", self.time)
+        self.driver = LampDriver(self.write, loop=loop, ready=ready)
 
-    def write(self, level: float) -> None:
+    def write(self, lamp: Lamp, level: float) -> None:
         self.levels.append(level)
-        self.written.set()
-
-    async def wait_for(self, count: int) -> None:
-        async with asyncio.timeout(30):
-            while len(self.levels) < count:
-                self.written.clear()
-                await self.written.wait()
 
 
-async def test_a_steady_lamp_is_written_before_show_returns_and_once() -> None:
+def test_a_steady_lamp_is_written_before_show_returns_and_once() -> None:
     light = Light()
-    driver = LampDriver(light.write, loop=asyncio.get_running_loop())
+    driver = light.driver
     driver.show(Lamp.MICROPHONE_OPEN)
     assert light.levels == [1.0]
     driver.show(Lamp.MICROPHONE_OPEN)
     assert light.levels == [1.0]
     assert driver.lamp is Lamp.MICROPHONE_OPEN
-    driver.close()
+    light.time.passes(60.0)
+    assert light.levels == [1.0]
 
 
-async def test_a_pattern_repeats() -> None:
+def test_a_pattern_repeats() -> None:
     light = Light()
-    driver = LampDriver(light.write, loop=asyncio.get_running_loop())
-    driver.show(Lamp.RECONNECTING)
-    await light.wait_for(5)
-    assert light.levels[:5] == [1.0, 0.0, 1.0, 0.0, 1.0]
-    driver.close()
+    light.driver.show(Lamp.RECONNECTING)
+    light.time.passes(4.5 * PATTERNS[Lamp.RECONNECTING][0].seconds)
+    assert light.levels == [1.0, 0.0, 1.0, 0.0, 1.0]
 
 
-async def test_a_new_lamp_ends_the_old_pattern() -> None:
+def test_a_new_lamp_ends_the_old_pattern() -> None:
     light = Light()
-    driver = LampDriver(light.write, loop=asyncio.get_running_loop())
-    driver.show(Lamp.RECONNECTING)
-    await light.wait_for(2)
-    driver.show(Lamp.MICROPHONE_OPEN)
-    written = len(light.levels)
-    await asyncio.sleep(0.5)  # three steps of the old pattern, had it gone on
-    assert light.levels[written:] == []
-    assert light.levels[-1] == 1.0
-    driver.close()
+    light.driver.show(Lamp.RECONNECTING)
+    light.time.passes(PATTERNS[Lamp.RECONNECTING][0].seconds)
+    light.driver.show(Lamp.MICROPHONE_OPEN)
+    assert light.levels == [1.0, 0.0, 1.0]
+    light.time.passes(60.0)
+    assert light.levels == [1.0, 0.0, 1.0]
 
 
-async def test_showing_the_same_pattern_does_not_restart_it() -> None:
+def test_showing_the_same_pattern_does_not_restart_it() -> None:
     light = Light()
-    driver = LampDriver(light.write, loop=asyncio.get_running_loop())
     for _ in range(5):
-        driver.show(Lamp.SEEKING)
+        light.driver.show(Lamp.SEEKING)
     assert light.levels == [0.1]
-    driver.close()
 
 
-async def test_close_switches_off_and_stays_off() -> None:
+def test_close_switches_off_and_stays_off() -> None:
     light = Light()
-    driver = LampDriver(light.write, loop=asyncio.get_running_loop())
+    driver = light.driver
     driver.show(Lamp.RECONNECTING)
     driver.close()
     driver.close()
@@ -151,7 +195,7 @@ async def test_close_switches_off_and_stays_off() -> None:
 
 
 async def test_a_broken_lamp_never_raises_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(level: float) -> None:
+    def broken(lamp: Lamp, level: float) -> None:
         raise OSError("gone")
 
     driver = LampDriver(broken, loop=asyncio.get_running_loop())
@@ -165,10 +209,10 @@ async def test_a_lamp_that_works_again_is_set_by_the_next_show() -> None:
     light = Light()
     broken = True
 
-    def write(level: float) -> None:
+    def write(lamp: Lamp, level: float) -> None:
         if broken:
             raise OSError("gone")
-        light.write(level)
+        light.write(lamp, level)
 
     driver = LampDriver(write, loop=asyncio.get_running_loop())
     driver.show(Lamp.MICROPHONE_OPEN)

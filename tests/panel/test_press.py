@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicemeet_edge.panel.interface import ButtonEvent
-from voicemeet_edge.panel.press import PressRecogniser
+from voicemeet_edge.panel.interface import ButtonEvent, PanelEvent
+from voicemeet_edge.panel.press import AGAIN_S, PressRecogniser
 
 HOLD_S = 1.0
 DEBOUNCE_S = 0.02
@@ -22,9 +22,9 @@ def report_button() -> PressRecogniser:
     return PressRecogniser(ButtonEvent.REPORT_PRESSED, hold_s=HOLD_S, debounce_s=DEBOUNCE_S)
 
 
-def play(button: PressRecogniser, *levels: tuple[float, bool], until: float = 100.0) -> list[ButtonEvent]:
+def play(button: PressRecogniser, *levels: tuple[float, bool], until: float = 100.0) -> list[PanelEvent]:
     """Feed levels at their times and tick at every deadline between them."""
-    events: list[ButtonEvent] = []
+    events: list[PanelEvent] = []
     for at, down in [*levels, (until, None)]:
         while (deadline := button.deadline) is not None and deadline <= at:
             events += button.tick(deadline)
@@ -124,3 +124,29 @@ def test_never_more_events_than_pressings(gaps: list[tuple[float, bool]]) -> Non
     assert len(events) <= pressings
     assert button.deadline is None
     assert not button.is_down
+
+
+def test_a_button_that_is_held_on_says_so_again_and_again_until_it_is_released() -> None:
+    again = ButtonEvent.CALL_HELD_ON
+    button = PressRecogniser(
+        ButtonEvent.CALL_PRESSED, ButtonEvent.CALL_HELD, again=again, hold_s=1.0, debounce_s=0.02
+    )
+    button.level(True, 0.0)
+    assert button.tick(1.0) == [ButtonEvent.CALL_HELD]
+    assert button.deadline == 1.0 + AGAIN_S
+    assert button.tick(1.5) == []
+    assert button.tick(1.8) == [again]
+    assert button.tick(2.6) == [again]
+    assert button.level(False, 3.0) == []
+    assert button.deadline is None
+    assert button.tick(9.0) == []
+
+
+def test_a_button_that_takes_part_in_a_reset_says_nothing_more() -> None:
+    button = PressRecogniser(
+        None, ButtonEvent.CALL_HELD, again=ButtonEvent.CALL_HELD_ON, hold_s=1.0, debounce_s=0.02
+    )
+    button.level(True, 0.0)
+    button.tick(1.0)
+    button.drop()
+    assert button.tick(9.0) == []

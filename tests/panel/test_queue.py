@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.panel.interface import ButtonEvent, PanelEvent
 from voicemeet_edge.panel.queue import MAX_WAITING_EVENTS, ButtonQueue
 
 
@@ -31,7 +31,7 @@ async def test_the_oldest_are_dropped() -> None:
 
 async def test_a_waiting_reader_is_woken_by_an_event_and_by_close() -> None:
     queue = ButtonQueue()
-    seen: list[ButtonEvent] = []
+    seen: list[PanelEvent] = []
 
     async def read() -> None:
         async for event in queue.events():

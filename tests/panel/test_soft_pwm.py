@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from voicemeet_edge.panel.soft_pwm import SoftPwm
 
@@ -54,6 +55,22 @@ def test_full_after_dimmed_is_at_once_and_stays() -> None:
     threading.Event().wait(0.1)  # twenty periods, had the thread gone on
     assert len(line.writes) == written
     pwm.close()
+
+
+def test_full_stays_when_the_dimmer_was_late() -> None:
+    """On a machine that stalls, `set` comes between the end of a wait and its lock."""
+    line = Line(1)
+    pwm = SoftPwm(line.write, 200)
+    pwm.set(0.5)
+    assert line.reached.wait(30)
+    while True:
+        with pwm._condition:  # whoever waits meanwhile finds its time over and has to wait for the lock, too
+            if line.writes[-1] == (True, False):
+                time.sleep(0.1)  # twenty periods: a stall, not a wait for something
+                pwm.set(1.0)
+                break
+    pwm.close()
+    assert line.writes[-1] == (True, True), "the lamp of an open microphone is dark"
 
 
 def test_out_of_range_is_clamped_and_close_is_idempotent() -> None:

@@ -1,4 +1,4 @@
-"""The terminal panel on a real pseudo-terminal: keys, the line of text, and manners given back."""
+"""The terminal panel on a real pseudo-terminal: keys, the line of text, attributes restored."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from collections.abc import Iterator
 import pytest
 
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.errors import WorldError
-from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.errors import EnvironmentFault
+from voicemeet_edge.panel.interface import ButtonEvent, PanelEvent
 from voicemeet_edge.panel.terminal import LAMP_TEXTS, TerminalPanel
 
-WAIT_S = 30.0  # seconds; for another process to come up on a machine that may stall
+WAIT_S = 30.0  # s; for another process to come up on a machine that may stall
 
 CHILD = """
-import asyncio, sys
+import asyncio, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.panel.terminal import TerminalPanel
 
@@ -74,7 +75,7 @@ def pty() -> Iterator[Pty]:
     pty.close()
 
 
-async def collect(panel: TerminalPanel, count: int) -> list[ButtonEvent]:
+async def collect(panel: TerminalPanel, count: int) -> list[PanelEvent]:
     events = panel.events()
     async with asyncio.timeout(WAIT_S):
         return [await anext(events) for _ in range(count)]
@@ -161,12 +162,13 @@ async def test_a_terminal_nobody_reads_stops_nothing(pty: Pty) -> None:
 
 async def test_a_pipe_is_no_terminal() -> None:
     reading, writing = os.pipe()
-    with pytest.raises(WorldError, match="needs a terminal"):
+    with pytest.raises(EnvironmentFault, match="needs a terminal"):
         TerminalPanel(reading, lambda: None)
     os.close(reading)
     os.close(writing)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("ending", "status"),
     [

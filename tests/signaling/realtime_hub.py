@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import jwt
 from aiohttp import web
 
-from voicemeet_edge.hub.authorizer import Claims, TokenError, TokenFault
-from voicemeet_edge.hub.realtime import Realtime
-from voicemeet_edge.hub.realtime_options import RealtimeOptions
+from voicemeet_edge.hub.realtime.authorizer import Claims, TokenError, TokenFault
+from voicemeet_edge.hub.realtime.options import RealtimeOptions
+from voicemeet_edge.hub.realtime.server import Realtime
 
 SECRET = "a-test-secret-of-at-least-32-characters"
-LIFE_S = 36_000.0  # seconds; some are made when tests are collected, long before they run
+LIFE_S = 36_000.0  # s; some are made when tests are collected, long before they run
 FAST = RealtimeOptions(
     allow_public=True, handshake_error_delay_s=0.0, join_error_delay_s=0.0, sweep_s=0.02, max_channels=5
 )
@@ -43,6 +42,9 @@ class JwtTestAuthorizer:
         if late_s >= 0:
             raise TokenError(TokenFault.EXPIRED, late_s)
         return Claims(fields["role"], fields["exp"], fields.get("call_id"), fields.get("slot"))
+
+    def is_enrolled(self, token: str) -> bool:
+        return False
 
     def may_read(self, claims: Claims, topic: str, private: bool) -> bool:
         """Public topics are for all, private ones for the call's own tokens."""
@@ -111,10 +113,3 @@ async def hub(**changes: object) -> AsyncIterator[TestHub]:
         yield running
     finally:
         await running.stop()
-
-
-async def until(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
-    """Wait until a condition holds; for states that nobody announces."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  # the condition is a counter of the code under test
-            await asyncio.sleep(0.01)

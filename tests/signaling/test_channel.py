@@ -12,16 +12,16 @@ from voicemeet_edge.signaling.channel import (
     BroadcastReceived,
     Channel,
     ChannelState,
+    Effects,
     PushDone,
     PushFailed,
     Refs,
     StateChanged,
-    Step,
     Verdict,
     classify,
     code_of,
 )
-from voicemeet_edge.signaling.frames import Frame, Kind
+from voicemeet_edge.signaling.frames import Layout, PhoenixFrame
 from voicemeet_edge.signaling.reconnect import Backoff
 
 TOPIC = "realtime:call:x"
@@ -40,30 +40,30 @@ def joined(now: float = 0.0) -> Channel:
     return channel
 
 
-def reply(ref: str, status: str, response: object = None, join_ref: str | None = "1") -> Frame:
+def reply(ref: str, status: str, response: object = None, join_ref: str | None = "1") -> PhoenixFrame:
     payload: dict[str, object] = {"status": status, "response": {} if response is None else response}
-    return Frame(join_ref, ref, TOPIC, "phx_reply", payload)
+    return PhoenixFrame(join_ref, ref, TOPIC, "phx_reply", payload)
 
 
-def system(message: str) -> Frame:
+def system(message: str) -> PhoenixFrame:
     payload: dict[str, object] = {
         "extension": "system",
         "status": "error",
         "message": message,
         "channel": "call:x",
     }
-    return Frame("1", None, TOPIC, "system", payload)
+    return PhoenixFrame("1", None, TOPIC, "system", payload)
 
 
-def close(join_ref: str = "1") -> Frame:
-    return Frame(join_ref, join_ref, TOPIC, "phx_close", {})
+def close(join_ref: str = "1") -> PhoenixFrame:
+    return PhoenixFrame(join_ref, join_ref, TOPIC, "phx_close", {})
 
 
-def states(step: Step) -> list[tuple[ChannelState, str]]:
+def states(step: Effects) -> list[tuple[ChannelState, str]]:
     return [(event.state, event.code) for event in step.events if isinstance(event, StateChanged)]
 
 
-def assert_one_frame(step: Step, event: str) -> Frame:
+def assert_one_frame(step: Effects, event: str) -> PhoenixFrame:
     assert [frame.event for frame in step.frames] == [event]
     return step.frames[0]
 
@@ -90,14 +90,14 @@ def test_join_says_what_the_server_wants_to_hear() -> None:
 def test_a_join_nobody_answers_is_left_and_tried_again() -> None:
     channel = make()
     channel.connected(0.0)
-    assert channel.tick(9.9) == Step()
+    assert channel.tick(9.9) == Effects()
     step = channel.tick(10.0)
     assert assert_one_frame(step, "phx_leave").join_ref == "1"
     assert states(step) == [(ChannelState.WAITING, "join_timeout")]
     assert channel.deadline == 12.0
     assert assert_one_frame(channel.tick(12.0), "phx_join").ref == "3"
     late = channel.receive(reply("1", "ok"), 12.1)  # of the join that was given up
-    assert late == Step()
+    assert late == Effects()
     assert channel.ignored == 1
     assert channel.state is ChannelState.JOINING
 
@@ -143,7 +143,7 @@ def test_a_rate_limit_waits_longer_than_a_hiccup() -> None:
 )
 def test_a_close_is_judged_by_the_system_error_before_it(message: str, state: ChannelState) -> None:
     channel = joined()
-    assert channel.receive(system(message), 1.0) == Step()
+    assert channel.receive(system(message), 1.0) == Effects()
     assert channel.receive(close(), 1.0).events[-1] == StateChanged(state, code_of(message))
 
 
@@ -158,14 +158,14 @@ def test_a_close_without_a_word_asks_the_owner() -> None:
 
 def test_a_stale_close_is_ignored() -> None:
     channel = joined()
-    assert channel.receive(close("0"), 1.0) == Step()
+    assert channel.receive(close("0"), 1.0) == Effects()
     assert channel.state is ChannelState.JOINED
     assert channel.ignored == 1
 
 
 def test_a_crashed_channel_is_joined_again() -> None:
     channel = joined()
-    step = channel.receive(Frame("1", "1", TOPIC, "phx_error", {}), 10.0)
+    step = channel.receive(PhoenixFrame("1", "1", TOPIC, "phx_error", {}), 10.0)
     assert states(step) == [(ChannelState.WAITING, "channel_error")]
     assert channel.deadline == 12.0
     assert_one_frame(channel.tick(12.0), "phx_join")
@@ -219,8 +219,10 @@ def test_a_channel_the_server_forgot_is_joined_again() -> None:
 
 
 def test_broadcasts_of_both_framings_arrive_only_while_joined() -> None:
-    text = Frame(None, None, TOPIC, "broadcast", {"type": "broadcast", "event": "offer", "payload": {"n": 1}})
-    binary = Frame(None, None, TOPIC, "offer", {"n": 1}, Kind.BROADCAST)
+    text = PhoenixFrame(
+        None, None, TOPIC, "broadcast", {"type": "broadcast", "event": "offer", "payload": {"n": 1}}
+    )
+    binary = PhoenixFrame(None, None, TOPIC, "offer", {"n": 1}, Layout.BROADCAST)
     channel = make()
     channel.connected(0.0)
     assert channel.receive(text, 0.0).events == []
@@ -232,10 +234,10 @@ def test_broadcasts_of_both_framings_arrive_only_while_joined() -> None:
 def test_a_token_that_came_during_the_join_is_sent_after_it() -> None:
     channel = make()
     channel.connected(0.0)
-    assert channel.set_token(Secret("t2"), 1.0) == Step()
+    assert channel.set_token(Secret("t2"), 1.0) == Effects()
     frame = assert_one_frame(channel.receive(reply("1", "ok"), 2.0), "access_token")
     assert frame.payload == {"access_token": "t2"}
-    assert channel.set_token(Secret("t2"), 2.5) == Step()  # the same again says nothing
+    assert channel.set_token(Secret("t2"), 2.5) == Effects()  # the same again says nothing
     assert assert_one_frame(channel.set_token(Secret("t3"), 3.0), "access_token").join_ref == "1"
 
 
@@ -253,7 +255,7 @@ def test_a_refused_channel_stays_so_over_a_reconnect_until_a_token_comes() -> No
     channel.connected(0.0)
     channel.receive(reply("1", "error", {"reason": "Unauthorized: x"}), 0.0)
     channel.disconnected(1.0)
-    assert channel.connected(2.0) == Step()
+    assert channel.connected(2.0) == Effects()
     channel.disconnected(3.0)
     assert states(channel.set_token(Secret("t2"), 4.0)) == [(ChannelState.WAITING, "")]
     assert_one_frame(channel.connected(5.0), "phx_join")
@@ -265,8 +267,8 @@ def test_leave_is_final_and_idempotent() -> None:
     step = channel.leave()
     assert assert_one_frame(step, "phx_leave").join_ref == "1"
     assert step.events == [PushFailed(ref, "left", True), StateChanged(ChannelState.CLOSED, "")]
-    assert channel.leave() == Step()
-    assert channel.connected(1.0) == Step()
+    assert channel.leave() == Effects()
+    assert channel.connected(1.0) == Effects()
     assert channel.receive(close(), 1.0).events == []
     assert channel.deadline is None
 
@@ -289,7 +291,7 @@ def test_classify(reason: str, verdict: Verdict) -> None:
 
 
 frames = st.builds(
-    Frame,
+    PhoenixFrame,
     st.sampled_from([None, "1", "2", "3"]),
     st.sampled_from([None, "1", "2", "3"]),
     st.just(TOPIC),
@@ -308,7 +310,7 @@ frames = st.builds(
 
 
 @given(st.lists(frames | st.sampled_from(["up", "down", "tick", "push", "token", "leave"]), max_size=40))
-def test_whatever_comes_the_channel_stays_sane(script: list[Frame | str]) -> None:
+def test_whatever_comes_the_channel_stays_sane(script: list[PhoenixFrame | str]) -> None:
     channel = make()
     now = 0.0
     is_up = False
@@ -316,7 +318,7 @@ def test_whatever_comes_the_channel_stays_sane(script: list[Frame | str]) -> Non
     for item in script:
         now += 1.0
         match item:
-            case Frame():
+            case PhoenixFrame():
                 if not is_up:  # a closed socket says nothing
                     continue
                 step = channel.receive(item, now)

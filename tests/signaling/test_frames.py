@@ -15,8 +15,8 @@ from voicemeet_edge.signaling.frames import (
     MAX_FRAME_BYTES,
     MAX_NAME_BYTES,
     Broadcast,
-    Frame,
-    Kind,
+    Layout,
+    PhoenixFrame,
     Version,
     broadcast_of,
     broadcast_payload,
@@ -36,29 +36,29 @@ json_values = st.recursive(
 payloads = st.dictionaries(st.text(), json_values, max_size=4)
 metas = st.dictionaries(st.sampled_from(["id", "replayed"]), st.booleans())
 
-text_frames = st.builds(Frame, refs, refs, names, names, payloads)
+text_frames = st.builds(PhoenixFrame, refs, refs, names, names, payloads)
 push_frames = st.builds(
-    Frame, refs, refs, names, names, payloads | st.binary(max_size=200), st.just(Kind.PUSH), metas
+    PhoenixFrame, refs, refs, names, names, payloads | st.binary(max_size=200), st.just(Layout.PUSH), metas
 )
 broadcast_frames = st.builds(
-    Frame,
+    PhoenixFrame,
     st.none(),
     st.none(),
     names,
     names,
     payloads | st.binary(max_size=200),
-    st.just(Kind.BROADCAST),
+    st.just(Layout.BROADCAST),
     metas,
 )
 
 
 @given(text_frames | push_frames | broadcast_frames)
-def test_what_2_0_0_writes_it_reads(frame: Frame) -> None:
+def test_what_2_0_0_writes_it_reads(frame: PhoenixFrame) -> None:
     assert decode(encode(frame, V2), V2) == frame
 
 
 @given(text_frames)
-def test_what_1_0_0_writes_it_reads(frame: Frame) -> None:
+def test_what_1_0_0_writes_it_reads(frame: PhoenixFrame) -> None:
     assert decode(encode(frame, V1), V1) == frame
 
 
@@ -83,30 +83,32 @@ def test_a_damaged_binary_frame_is_a_frame_or_the_documented_error(data: st.Data
 def test_golden_binary_push_of_the_javascript_client() -> None:
     raw = b"\x03\x01\x01\x11\x05\x00\x01" + b'67realtime:call:abcoffer{"sdp":"v=0"}'
     frame = decode(raw, V2)
-    assert frame == Frame("6", "7", "realtime:call:abc", "offer", {"sdp": "v=0"}, Kind.PUSH)
+    assert frame == PhoenixFrame("6", "7", "realtime:call:abc", "offer", {"sdp": "v=0"}, Layout.PUSH)
     assert encode(frame, V2) == raw
     assert broadcast_of(frame) == Broadcast("offer", {"sdp": "v=0"})
 
 
 def test_golden_join_of_the_javascript_client() -> None:
     text = '["6","6","realtime:call:abc","phx_join",{"config":{"private":true}}]'
-    assert decode(text, V2) == Frame("6", "6", "realtime:call:abc", "phx_join", {"config": {"private": True}})
+    assert decode(text, V2) == PhoenixFrame(
+        "6", "6", "realtime:call:abc", "phx_join", {"config": {"private": True}}
+    )
 
 
 def test_golden_heartbeat_of_the_python_client() -> None:
     text = '{"event":"heartbeat","payload":{},"topic":"phoenix","ref":null,"join_ref":null}'
-    assert decode(text, V1) == Frame(None, None, "phoenix", "heartbeat", {})
+    assert decode(text, V1) == PhoenixFrame(None, None, "phoenix", "heartbeat", {})
 
 
 def test_1_0_0_writes_an_explicit_null_ref() -> None:
-    text = encode(Frame(None, None, "realtime:x", "broadcast", {}), V1)
+    text = encode(PhoenixFrame(None, None, "realtime:x", "broadcast", {}), V1)
     assert json.loads(text) == {"topic": "realtime:x", "event": "broadcast", "payload": {}, "ref": None}
 
 
 def test_broadcasts_look_alike_however_framed() -> None:
     broadcast = Broadcast("offer", {"sdp": "v=0"}, {"id": "1"})
-    text = Frame(None, None, "t", "broadcast", broadcast_payload(broadcast))
-    binary = Frame(None, None, "t", "offer", {"sdp": "v=0"}, Kind.BROADCAST, {"id": "1"})
+    text = PhoenixFrame(None, None, "t", "broadcast", broadcast_payload(broadcast))
+    binary = PhoenixFrame(None, None, "t", "offer", {"sdp": "v=0"}, Layout.BROADCAST, {"id": "1"})
     assert broadcast_of(text) == broadcast_of(binary) == broadcast
 
 
@@ -114,7 +116,7 @@ def test_broadcasts_look_alike_however_framed() -> None:
     "payload", [{}, {"event": 1}, {"event": "x", "payload": "text"}, {"event": "x", "payload": [1]}]
 )
 def test_a_broadcast_out_of_shape_is_none(payload: dict[str, object]) -> None:
-    assert broadcast_of(Frame(None, None, "t", "broadcast", payload)) is None
+    assert broadcast_of(PhoenixFrame(None, None, "t", "broadcast", payload)) is None
 
 
 def deep(levels: int) -> str:
@@ -184,28 +186,28 @@ def test_1_0_0_has_no_binary_frames() -> None:
     with pytest.raises(FrameError):
         decode(b"\x04\x01\x01\x00\x01te{}", V1)
     with pytest.raises(FrameError):
-        encode(Frame(None, None, "t", "e", {}, Kind.BROADCAST), V1)
+        encode(PhoenixFrame(None, None, "t", "e", {}, Layout.BROADCAST), V1)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        Frame(None, None, "t", "e", b"bytes"),
-        Frame(None, None, "", "e", {}),
-        Frame(None, None, "t", "e", {"a": float("nan")}),
-        Frame(None, None, "t", "e", {"a": object()}),
-        Frame(None, "1", "t", "e", {}, Kind.BROADCAST),
-        Frame(None, None, "t", "e", {}, Kind.BROADCAST, {"a": "x" * 300}),
-        Frame(None, None, "t", "e", b"x" * MAX_FRAME_BYTES, Kind.BROADCAST),
+        PhoenixFrame(None, None, "t", "e", b"bytes"),
+        PhoenixFrame(None, None, "", "e", {}),
+        PhoenixFrame(None, None, "t", "e", {"a": float("nan")}),
+        PhoenixFrame(None, None, "t", "e", {"a": object()}),
+        PhoenixFrame(None, "1", "t", "e", {}, Layout.BROADCAST),
+        PhoenixFrame(None, None, "t", "e", {}, Layout.BROADCAST, {"a": "x" * 300}),
+        PhoenixFrame(None, None, "t", "e", b"x" * MAX_FRAME_BYTES, Layout.BROADCAST),
     ],
 )
-def test_what_cannot_be_written_is_refused(frame: Frame) -> None:
+def test_what_cannot_be_written_is_refused(frame: PhoenixFrame) -> None:
     with pytest.raises(FrameError):
         encode(frame, V2)
     loop: dict[str, object] = {}
     loop["a"] = loop
     with pytest.raises(FrameError):
-        encode(Frame(None, None, "t", "e", loop), V2)
+        encode(PhoenixFrame(None, None, "t", "e", loop), V2)
 
 
 def test_a_lone_surrogate_in_a_payload_survives_escaped() -> None:

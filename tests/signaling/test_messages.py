@@ -1,4 +1,4 @@
-"""Messages: round trips, every refusal, and the inbox against replay, reflection and reordering."""
+"""Messages: round trips, every refusal, and the filter against replay, reflection and reordering."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from voicemeet_edge.signaling.messages import (
     Answer,
     Bye,
     Candidate,
+    Door,
+    DoorState,
+    FilterCounters,
     Hello,
-    Inbox,
-    InboxCounters,
     Message,
+    MessageFilter,
     Offer,
+    Open,
     Reveal,
     Ring,
     Slot,
@@ -37,6 +40,7 @@ seqs = st.integers(1, MAX_SEQ)
 words = st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True)
 hexes = st.binary(min_size=1, max_size=64).map(bytes.hex)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
+randoms = st.binary(min_size=16, max_size=16).map(bytes.hex)
 attempts = st.integers(0, messages.MAX_ATTEMPT)
 
 any_message: st.SearchStrategy[Message] = st.one_of(
@@ -45,9 +49,10 @@ any_message: st.SearchStrategy[Message] = st.one_of(
         slots,
         seqs,
         st.booleans(),
-        st.lists(words, max_size=4).map(tuple),
         hexes | st.just(""),
         hexes | st.just(""),
+        texts.filter(str.isprintable),
+        st.booleans(),
     ),
     st.builds(Reveal, slots, seqs, hexes),
     st.builds(Offer, slots, seqs, texts.filter(bool), attempts),
@@ -55,6 +60,17 @@ any_message: st.SearchStrategy[Message] = st.one_of(
     st.builds(Candidate, slots, seqs, st.none() | texts, st.none() | texts, attempts),
     st.builds(Ring, slots, seqs),
     st.builds(Accept, slots, seqs),
+    st.builds(Open, slots, seqs, randoms, randoms | st.just("")),
+    st.builds(
+        Door,
+        slots,
+        seqs,
+        st.sampled_from(DoorState),
+        randoms | st.just(""),
+        randoms | st.just(""),
+        st.floats(0, 60),
+        words | st.just(""),
+    ),
     st.builds(Bye, slots, seqs, words),
 )
 
@@ -82,6 +98,12 @@ def test_any_wrong_value_is_refused_or_read(message: Message, data: st.DataObjec
 
 
 GOOD = {"v": 1, "slot": "a", "seq": 1}
+
+
+def test_a_bye_always_says_why() -> None:
+    # A default would be one more place for the word, and once it was a word that nobody else used.
+    with pytest.raises(TypeError):
+        Bye("a", 1)  # type: ignore[call-arg]
 
 
 def test_unknown_keys_are_ignored_so_that_the_version_can_grow() -> None:
@@ -114,9 +136,6 @@ def test_unknown_keys_are_ignored_so_that_the_version_can_grow() -> None:
         ("candidate", GOOD | {"candidate": "x" * 2_000}),
         ("candidate", GOOD | {"candidate": None, "mid": 0}),
         ("hello", GOOD | {"reply": 1}),
-        ("hello", GOOD | {"caps": "all"}),
-        ("hello", GOOD | {"caps": ["x"] * 17}),
-        ("hello", GOOD | {"caps": ["Not A Word"]}),
         ("hello", GOOD | {"nonce": "ABCD"}),
         ("hello", GOOD | {"nonce": "abc"}),
         ("hello", GOOD | {"commitment": "ab" * 100}),
@@ -137,9 +156,9 @@ def ring(seq: int, slot: Slot = "b") -> Ring:
     return Ring(slot, seq)
 
 
-def test_the_inbox_takes_each_message_once() -> None:
-    inbox = Inbox("a")
-    assert [inbox.accept(ring(seq)) for seq in (1, 2, 2, 4, 3, 3, 1)] == [
+def test_the_filter_takes_each_message_once() -> None:
+    incoming = MessageFilter("a")
+    assert [incoming.accept(ring(seq)) for seq in (1, 2, 2, 4, 3, 3, 1)] == [
         True,
         True,
         False,
@@ -148,39 +167,39 @@ def test_the_inbox_takes_each_message_once() -> None:
         False,
         False,
     ]
-    assert inbox.counters == InboxCounters(accepted=4, replayed=3)
+    assert incoming.counters == FilterCounters(accepted=4, replayed=3)
 
 
-def test_the_inbox_refuses_what_carries_our_own_slot() -> None:
-    inbox = Inbox("a")
-    assert not inbox.accept(ring(1, "a"))
-    assert inbox.accept(ring(1, "b"))
-    assert inbox.counters == InboxCounters(accepted=1, reflected=1)
+def test_the_filter_refuses_what_carries_our_own_slot() -> None:
+    incoming = MessageFilter("a")
+    assert not incoming.accept(ring(1, "a"))
+    assert incoming.accept(ring(1, "b"))
+    assert incoming.counters == FilterCounters(accepted=1, reflected=1)
 
 
 def test_the_window_ends_where_it_says() -> None:
-    inbox = Inbox("a")
-    assert inbox.accept(ring(100))
-    assert not inbox.accept(ring(100 - REORDER_WINDOW))
-    assert inbox.accept(ring(100 - REORDER_WINDOW + 1))
-    assert inbox.counters == InboxCounters(accepted=2, stale=1)
+    incoming = MessageFilter("a")
+    assert incoming.accept(ring(100))
+    assert not incoming.accept(ring(100 - REORDER_WINDOW))
+    assert incoming.accept(ring(100 - REORDER_WINDOW + 1))
+    assert incoming.counters == FilterCounters(accepted=2, stale=1)
 
 
 def test_a_forged_huge_number_does_not_lock_the_sender_out() -> None:
-    inbox = Inbox("a")
-    assert inbox.accept(ring(1))
-    assert not inbox.accept(ring(MAX_SEQ))
-    assert not inbox.accept(ring(2 + MAX_JUMP))
-    assert inbox.accept(ring(2))
-    assert inbox.counters == InboxCounters(accepted=2, jumped=2)
+    incoming = MessageFilter("a")
+    assert incoming.accept(ring(1))
+    assert not incoming.accept(ring(MAX_SEQ))
+    assert not incoming.accept(ring(2 + MAX_JUMP))
+    assert incoming.accept(ring(2))
+    assert incoming.counters == FilterCounters(accepted=2, jumped=2)
 
 
 @given(st.lists(st.integers(1, 60), max_size=100), st.randoms(use_true_random=False))
 def test_no_order_of_arrivals_lets_a_number_pass_twice(seqs: list[int], shuffle: random.Random) -> None:
     shuffle.shuffle(seqs)
-    inbox = Inbox("a")
-    taken = [seq for seq in seqs if inbox.accept(ring(seq))]
+    incoming = MessageFilter("a")
+    taken = [seq for seq in seqs if incoming.accept(ring(seq))]
     assert len(taken) == len(set(taken))
-    counters = inbox.counters
+    counters = incoming.counters
     refused = counters.reflected + counters.replayed + counters.stale + counters.jumped
     assert counters.accepted + refused == len(seqs)

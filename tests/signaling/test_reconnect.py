@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +49,12 @@ def test_the_hint_makes_it_now_and_never_later() -> None:
     backoff.network_back(12.0)
     assert backoff.deadline == 10.5
     assert backoff.failed(13.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "draw", "wait_s"), [(None, 1.0, 4.0), (10.0, 0.0, 10.0), (10.0, 1.0, 15.0), (1.0, 1.0, 4.0)]
+)
+def test_what_the_server_asks_for_is_the_least(asked_s: float | None, draw: float, wait_s: float) -> None:
+    backoff = Backoff(base_s=4.0, uniform=lambda low, high: low + draw * (high - low))
+    assert backoff.failed(0.0, asked_s=asked_s) == wait_s
+    assert backoff.deadline == wait_s

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.fuzz_sealed import fuzz_one
-from voicemeet_edge.errors import OurError, SealError
+from voicemeet_edge.errors import LocalError, SealError
 from voicemeet_edge.signaling import sealed
 from voicemeet_edge.signaling.sealed import NoSeal, Refusal, Sealer, make_envelope
 
@@ -25,7 +25,22 @@ def message(seq: int = 1, slot: str = "a", **fields: object) -> dict[str, object
 
 
 def pair(call: str = CALL) -> tuple[Sealer, Sealer]:
+    """Two ends that have met."""
+    a, b = strangers(call)
+    meet(a, b)
+    return a, b
+
+
+def strangers(call: str = CALL) -> tuple[Sealer, Sealer]:
     return Sealer([KEY], call, "a"), Sealer([KEY], call, "b")
+
+
+def meet(*ends: Sealer) -> None:
+    """Let two ends know each other's freshness without a word, so that tests count from 1."""
+    for end, other in (ends, ends[::-1]):
+        heard = end._hear(other._fresh)
+        assert heard is not None
+        end._heard[other._fresh], end._proven, end._send = heard, other._fresh, heard.send
 
 
 def assert_refused(end: sealed.Envelope, why: Refusal, event: str, payload: object) -> None:
@@ -43,14 +58,64 @@ def flip(text: str, at: int) -> str:
 
 
 def test_what_one_end_seals_the_other_opens() -> None:
-    a, b = pair()
+    a, b = strangers()
     hello = message(1, "a", reply=True, nonce="ü")
     wire = json.loads(json.dumps(a.seal("hello", hello)))
-    assert not b.verified
     assert b.open("hello", wire) == hello
+    assert not b.verified, "a knock says that it has the key, not that it is of this call"
+    answer = message(1, "b", reply=True)
+    assert a.open("hello", b.seal("hello", answer)) == answer
+    assert a.verified
+    assert b.open("ring", a.seal("ring", message(2))) == message(2)
     assert b.verified
-    answer = message(1, "b", sdp="v=0")
-    assert a.open("answer", b.seal("answer", answer)) == answer
+
+
+def test_nothing_of_an_earlier_call_is_obeyed_when_the_call_id_comes_again() -> None:
+    # Fails when the keys hang on the call id alone.
+    a, b = strangers()
+    said = [("hello", a.seal("hello", message(1)))]
+    b.open(*said[0])
+    a.open("hello", b.seal("hello", message(1, "b")))
+    for seq, event in enumerate(("hello", "ring", "accept", "bye"), 2):
+        said.append((event, a.seal(event, message(seq))))
+        b.open(*said[-1])
+    _, again = strangers()
+    again.open(*said[0])
+    assert not again.verified
+    for event, wire in said[1:]:
+        assert_refused(again, Refusal.WRONG_KEY, event, wire)
+    assert not again.verified
+    # The end that is there now is understood all the same.
+    new, _ = strangers()
+    again.open("hello", new.seal("hello", message(1)))
+    new.open("hello", again.seal("hello", message(1, "b")))
+    again.open("ring", new.seal("ring", message(2)))
+    assert again.verified
+    assert_refused(again, Refusal.NOT_FRESH, *said[0])
+
+
+def test_before_the_ends_know_each_other_only_a_knock_opens() -> None:
+    a, b = strangers()
+    for seq, event in enumerate(("ring", "accept", "offer", "reveal"), 1):
+        assert_refused(b, Refusal.NOT_FRESH, event, a.seal(event, message(seq)))
+    assert b.open("bye", a.seal("bye", message(9)))
+    assert not b.verified
+
+
+def test_freshness_is_sealed_too() -> None:
+    a, b = pair()
+    other, _ = strangers()
+    wire = a.seal("ring", message(1))
+    assert_refused(b, Refusal.NOT_FRESH, "ring", wire | {"f": other.seal("hello", message(1))["f"]})
+    for wrong in ("", "A", "A" * 23, 4, None, "+" * 22, "A" * 21 + "B"):
+        assert_refused(b, Refusal.MALFORMED, "ring", wire | {"f": wrong})
+
+
+def test_old_knocks_do_not_pile_up() -> None:
+    _, b = strangers()
+    for _ in range(sealed.MAX_HEARD):
+        b.open("hello", strangers()[0].seal("hello", message(1)))
+    assert_refused(b, Refusal.NOT_FRESH, "hello", strangers()[0].seal("hello", message(1)))
 
 
 def test_nothing_of_the_message_is_on_the_wire() -> None:
@@ -59,7 +124,7 @@ def test_nothing_of_the_message_is_on_the_wire() -> None:
     wire = json.dumps(a.seal("offer", offer))
     assert "198.51" not in wire
     assert "fingerprint" not in wire
-    assert set(json.loads(wire)) == {"v", "slot", "seq", "k", "sealed"}
+    assert set(json.loads(wire)) == {"v", "slot", "seq", "f", "k", "sealed"}
 
 
 @given(st.integers(0, 900), st.integers(0, 900))
@@ -80,7 +145,7 @@ def test_session_descriptions_of_usual_length_all_have_one_size(one: int, two: i
     st.dictionaries(st.text(max_size=20), st.none() | st.booleans() | st.integers() | st.text(max_size=200))
 )
 def test_any_message_comes_back_the_same(fields: dict[str, object]) -> None:
-    a, b = pair()
+    a, b = strangers()
     sent = {**fields, **message(7)}
     try:
         wire = a.seal("hello", sent)
@@ -131,22 +196,25 @@ def test_reflection_is_refused() -> None:
 
 
 def test_reflection_under_the_other_slot_is_refused() -> None:
-    a, _ = pair()
-    assert_refused(a, Refusal.WRONG_KEY, "ring", a.seal("ring", message(1)) | {"slot": "b"})
+    a, b = pair()
+    theirs = {"slot": "b", "f": b.seal("ring", message(1, "b"))["f"]}
+    assert_refused(a, Refusal.WRONG_KEY, "ring", a.seal("ring", message(1)) | theirs)
 
 
 def test_reflection_with_slot_and_key_id_swapped_is_refused() -> None:
     a, b = pair()
-    peer_id = b.seal("ring", message(1, "b"))["k"]
-    assert_refused(a, Refusal.BROKEN, "ring", a.seal("ring", message(1)) | {"slot": "b", "k": peer_id})
+    theirs = b.seal("ring", message(1, "b"))
+    swapped = {"slot": "b", "k": theirs["k"], "f": theirs["f"]}
+    assert_refused(a, Refusal.BROKEN, "ring", a.seal("ring", message(1)) | swapped)
 
 
 def test_a_message_of_another_call_is_refused() -> None:
-    a, _ = pair("another call")
-    _, b = pair()
-    assert_refused(b, Refusal.WRONG_KEY, "ring", a.seal("ring", message(1)))
-    own_id = Sealer([KEY], CALL, "a").seal("ring", message(1))["k"]
-    assert_refused(b, Refusal.BROKEN, "ring", a.seal("ring", message(2)) | {"k": own_id})
+    a, _ = strangers("another call")
+    _, b = strangers()
+    assert_refused(b, Refusal.WRONG_KEY, "hello", a.seal("hello", message(1)))
+    own = Sealer([KEY], CALL, "a").seal("hello", message(1))
+    passed_off = {"k": own["k"], "f": own["f"]}
+    assert_refused(b, Refusal.BROKEN, "hello", a.seal("hello", message(2)) | passed_off)
 
 
 def test_another_event_name_breaks_the_seal() -> None:
@@ -182,7 +250,7 @@ def test_too_big_is_refused_on_both_sides() -> None:
 
 def test_another_deployments_key_is_refused() -> None:
     stranger = Sealer([OTHER_KEY], CALL, "a")
-    _, b = pair()
+    _, b = strangers()
     assert_refused(b, Refusal.WRONG_KEY, "hello", stranger.seal("hello", message(1)))
 
 
@@ -248,10 +316,10 @@ def test_a_key_holder_that_seals_nonsense_is_refused() -> None:
     for plain in (b"\0\0\0\x02{}", b"\0\0\0\x02[]", b"\xff\xff\xff\xff", b"\0\0\0\x01{"):
         a, b = pair()
         wire = a.seal("ring", message(1))
-        box = a._send.encrypt(
+        box = a._send[1].encrypt(
             a._prefix + (1).to_bytes(8),
             plain.ljust(sealed.SMALL_BYTES, b"\0"),
-            sealed.associated_data("a", "ring"),
+            sealed.associated_data("a", "ring", str(wire["f"])),
         )
         assert_refused(b, Refusal.BROKEN, "ring", wire | {"sealed": sealed._to_base64url(a._prefix + box)})
 
@@ -260,7 +328,7 @@ def test_a_nonce_is_never_used_twice() -> None:
     a, _ = pair()
     a.seal("ring", message(5))
     for wrong in (message(5), message(4), message(6, "b"), message(6) | {"v": 2}, {"v": 1, "slot": "a"}):
-        with pytest.raises(OurError):
+        with pytest.raises(LocalError):
             a.seal("ring", wrong)
     restarted, _ = pair()
     assert a.seal("ring", message(6))["sealed"] != restarted.seal("ring", message(6))["sealed"]
@@ -268,19 +336,27 @@ def test_a_nonce_is_never_used_twice() -> None:
 
 def test_a_sealer_refuses_wrong_keys_and_slots() -> None:
     for keys, slot in (([KEY[:31]], "a"), ([], "a"), ([KEY] * 3, "a"), ([KEY], "c")):
-        with pytest.raises(OurError):
+        with pytest.raises(LocalError):
             Sealer(keys, CALL, slot)
+
+
+def of_vector(vector: dict[str, str], slot: str) -> Sealer:
+    """An end of a vector's call, with the random bytes it says."""
+    end = Sealer([bytes.fromhex(vector["key"])], vector["call_id"], slot)
+    end._fresh = bytes.fromhex(vector[f"fresh_{slot}"])
+    end._prefix = bytes.fromhex(vector["prefix"])
+    end._send = sealed._knock(end._keys[0], end._call_id, slot, end._fresh)
+    return end
 
 
 def test_the_vectors_the_desk_page_is_checked_with() -> None:
     for vector in json.loads(VECTORS.read_text())["sealed"]:
-        sealer = Sealer([bytes.fromhex(vector["key"])], vector["call_id"], vector["slot"])
-        sealer._prefix = bytes.fromhex(vector["prefix"])
-        assert sealer.seal(vector["event"], vector["message"]) == vector["wire"]
-        peer = Sealer(
-            [bytes.fromhex(vector["key"])], vector["call_id"], "b" if vector["slot"] == "a" else "a"
-        )
-        assert peer.open(vector["event"], vector["wire"]) == vector["message"]
+        sender = of_vector(vector, vector["slot"])
+        receiver = of_vector(vector, "b" if vector["slot"] == "a" else "a")
+        if not vector["is_knock"]:
+            meet(sender, receiver)
+        assert sender.seal(vector["event"], vector["message"]) == vector["wire"]
+        assert receiver.open(vector["event"], vector["wire"]) == vector["message"]
 
 
 @settings(max_examples=200)
@@ -296,7 +372,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["v", "slot", "seq", "k", "sealed", "x"]), json_values))
+@given(st.dictionaries(st.sampled_from(["v", "slot", "seq", "f", "k", "sealed", "x"]), json_values))
 def test_any_json_object_is_refused_cleanly(payload: dict[str, object]) -> None:
     _, b = pair()
     with pytest.raises(SealError):

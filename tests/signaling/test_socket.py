@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import InvalidHandshake
 
-from tests.signaling.realtime_hub import TestHub, call_token, hub, token, until
-from voicemeet_edge.errors import OurError, SignalingError
+from tests.net.holes import hole
+from tests.signaling.realtime_hub import TestHub, call_token, hub, token
+from voicemeet_edge.errors import LocalError, SignalingError
+from voicemeet_edge.net.names import Names
+from voicemeet_edge.not_connected import NotConnected
 from voicemeet_edge.secret import Secret
+from voicemeet_edge.signaling import socket as socket_module
 from voicemeet_edge.signaling.channel import ChannelState
-from voicemeet_edge.signaling.frames import Frame, Version, decode, encode
+from voicemeet_edge.signaling.channel_handle import ChannelHandle
+from voicemeet_edge.signaling.frames import PhoenixFrame, Version, decode, encode
 from voicemeet_edge.signaling.reconnect import Backoff
-from voicemeet_edge.signaling.socket import ChannelHandle, RealtimeSocket, SocketState, realtime_url
+from voicemeet_edge.signaling.socket import RealtimeSocket, SocketState, realtime_url, why
+from voicemeet_edge.testing.proxy import FreezingProxy
+from voicemeet_edge.testing.waiting import until
 
 
 class End:
     """One end of a call: a running socket with one channel and what it heard."""
 
-    def __init__(self, url: str, **options: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        backoff: Backoff | None = None,
+        apikey: str | None = None,
+        on_broadcast: Callable[[str, dict[str, object]], None] | None = None,
+        **options: float,
+    ) -> None:
         self.socket_states: list[SocketState] = []
         self.states: list[ChannelState] = []
         self.heard: asyncio.Queue[tuple[str, dict[str, object]]] = asyncio.Queue()
+        self.backoff = backoff or Backoff(base_s=0.05, cap_s=0.2, stable_s=0.0)
+        self._on_broadcast = on_broadcast or (lambda event, payload: self.heard.put_nowait((event, payload)))
         self.socket = RealtimeSocket(
             url,
-            Secret(token()),
+            Secret(apikey or token()),
             on_state=self.socket_states.append,
-            backoff=Backoff(base_s=0.05, cap_s=0.2, stable_s=0.0),
+            backoff=self.backoff,
             **options,  # type: ignore[arg-type]  # heartbeat_s, push_timeout_s
         )
         self.channel: ChannelHandle
@@ -47,7 +68,7 @@ class End:
         self.channel = self.socket.channel(
             topic,
             Secret(channel_token),
-            on_broadcast=lambda event, payload: self.heard.put_nowait((event, payload)),
+            on_broadcast=self._on_broadcast,
             on_state=self.states.append,
         )
         return self.channel
@@ -169,8 +190,7 @@ async def test_a_refused_handshake_waits_long_and_the_log_holds_no_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with hub() as server:
-        end = End(server.base)
-        end.socket._apikey = Secret("not-a-token-at-all")
+        end = End(server.base, apikey="not-a-token-at-all")
         with caplog.at_level(logging.DEBUG):
             async with running(end):
                 await until(lambda: server.realtime.stats().counters["refused_handshakes"] >= 2)
@@ -216,7 +236,7 @@ async def test_garbage_from_the_server_is_dropped() -> None:
 
 
 async def test_a_push_lost_with_its_connection_is_sent_again() -> None:
-    pushes: list[Frame] = []
+    pushes: list[PhoenixFrame] = []
 
     async def hangs_up_on_the_first_push(connection: ServerConnection) -> None:
         async for message in connection:
@@ -225,7 +245,7 @@ async def test_a_push_lost_with_its_connection_is_sent_again() -> None:
                 pushes.append(frame)
                 if len(pushes) == 1:
                     return
-            reply = Frame(
+            reply = PhoenixFrame(
                 frame.join_ref, frame.ref, frame.topic, "phx_reply", {"status": "ok", "response": {}}
             )
             await connection.send(encode(reply, Version.V2))
@@ -251,11 +271,11 @@ async def test_a_send_nobody_acknowledges_ends_in_time() -> None:
 
 async def test_network_back_cuts_the_wait_short() -> None:
     async with hub() as server:
-        end = End(server.base)
-        end.socket._backoff = Backoff(base_s=1000, cap_s=1000, uniform=lambda low, high: high)
+        backoff = Backoff(base_s=1000, cap_s=1000, uniform=lambda low, high: high)
+        end = End(server.base, backoff=backoff)
         await server.stop()
         async with running(end):
-            await until(lambda: end.socket._backoff.deadline is not None)
+            await until(lambda: backoff.deadline is not None)
             await server.start()
             end.socket.network_back()
             await until(lambda: end.socket.state is SocketState.UP)
@@ -263,13 +283,14 @@ async def test_network_back_cuts_the_wait_short() -> None:
 
 async def test_an_owners_exception_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with hub() as server:
-        a, b = await two_ends(server)
-        b.channel._on_broadcast = lambda event, payload: [][0]
+        a, b = End(server.base), End(server.base, on_broadcast=lambda event, payload: [][0])
+        a.join("call:c1", call_token("c1", "a"))
+        b.join("call:c1", call_token("c1", "b"))
         async with running(a, b):
             await a.channel.joined(20)
             await b.channel.joined(20)
             await a.channel.send("offer", {}, 20)
-            await until(lambda: "on_broadcast failed" in caplog.text)
+            await until(lambda: "handling a broadcast failed" in caplog.text)
             await b.channel.send("answer", {}, 20)
 
 
@@ -289,7 +310,7 @@ def test_realtime_url_keeps_host_and_path() -> None:
     assert realtime_url("https://h/") == "wss://h/realtime/v1/websocket"
     assert realtime_url("http://h:8/base") == "ws://h:8/base/realtime/v1/websocket"
     assert realtime_url("wss://h/realtime/v1/websocket") == "wss://h/realtime/v1/websocket"
-    with pytest.raises(OurError):
+    with pytest.raises(LocalError):
         realtime_url("ftp://h")
 
 
@@ -309,7 +330,7 @@ async def test_tls_is_checked_with_the_given_context(tmp_path: Path) -> None:
         friend.socket = RealtimeSocket(url, Secret(token()), ssl=trusting)
         async with running(stranger, friend):
             await until(lambda: friend.socket.state is SocketState.UP)
-            await until(lambda: stranger.socket._backoff.failures >= 2)
+            await until(lambda: stranger.backoff.failures >= 2)
             assert stranger.socket_states == []
 
 
@@ -354,3 +375,213 @@ async def test_cancelling_at_any_moment_leaves_no_task() -> None:
             with pytest.raises(SignalingError):
                 await end.channel.joined(20)
         await until(lambda: server.realtime.stats().connections == 0)
+
+
+async def test_it_proves_that_it_lives_with_and_without_a_server() -> None:
+    async with hub() as server:
+        end = End(server.base)
+        assert end.socket.alive_at is None, "nothing runs yet"
+        async with running(end):
+            await until(lambda: end.socket.state is SocketState.UP)
+            seen = end.socket.alive_at
+            assert seen is not None
+            end.socket.check_network()
+            await until(lambda: (end.socket.alive_at or 0.0) > seen)
+            await server.stop()
+            await until(lambda: end.socket.state is SocketState.DOWN)
+            seen = end.socket.alive_at
+            await until(lambda: (end.socket.alive_at or 0.0) > (seen or 0.0))  # it goes on trying
+
+
+@pytest.mark.parametrize("when", ["waiting", "in a call"])
+async def test_a_line_dead_without_a_word_is_replaced_when_somebody_depends_on_it(when: str) -> None:
+    async with hub() as server, FreezingProxy(server.port) as proxy:
+        end, peer = End(f"http://127.0.0.1:{proxy.port}"), End(server.base)
+        peer.join("call:c1", call_token("c1", "b"))
+        async with running(end, peer):
+            await peer.channel.joined(20)
+            await until(lambda: end.socket.state is SocketState.UP)
+            if when == "in a call":
+                end.join("call:c1", call_token("c1", "a"))
+                await end.channel.joined(20)
+            assert proxy.freeze() == 1
+            end.socket.check_network()
+            if when == "waiting":
+                end.join("call:c1", call_token("c1", "a"))
+            await end.channel.send("hello", {"seq": 1}, 20)
+            assert await peer.heard.get() == ("hello", {"seq": 1})
+            states = end.socket_states
+            assert states == [SocketState.UP, SocketState.DOUBTED, SocketState.DOWN, SocketState.UP]
+
+
+async def test_a_join_without_an_answer_makes_the_line_doubtful() -> None:
+    async with hub() as server, FreezingProxy(server.port) as proxy:
+        end = End(f"http://127.0.0.1:{proxy.port}", push_timeout_s=0.2)
+        async with running(end):
+            await until(lambda: end.socket.state is SocketState.UP)
+            proxy.freeze()
+            end.join("call:c1", call_token("c1", "a"))
+            await end.channel.joined(20)
+
+
+async def test_a_line_that_answers_late_is_kept_and_the_second_one_dropped() -> None:
+    held: list[PhoenixFrame] = []
+    release = asyncio.Event()
+    over = asyncio.Event()
+    connections = 0
+
+    async def slow_first(connection: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await over.wait()
+        async for message in connection:
+            frame = decode(message, Version.V2)
+            held.append(frame)
+            await release.wait()
+            reply = PhoenixFrame(None, frame.ref, "phoenix", "phx_reply", {"status": "ok", "response": {}})
+            await connection.send(encode(reply, Version.V2))
+
+    spares: list[ServerConnection] = []
+
+    async def refuse_the_second(connection: ServerConnection, _request: object) -> None:
+        if connections:
+            spares.append(connection)
+            await over.wait()  # the second does not open in this test's time
+
+    async with serve(slow_first, "127.0.0.1", 0, process_request=refuse_the_second) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        end = End(f"http://127.0.0.1:{port}")
+        async with running(end):
+            await until(lambda: end.socket.state is SocketState.UP)
+            end.socket.check_network()
+            await until(lambda: end.socket.state is SocketState.DOUBTED)
+            await until(lambda: len(spares) == 1)
+            release.set()
+            await until(lambda: end.socket.state is SocketState.UP)
+            await until(lambda: spares[0].transport.is_closing())
+            over.set()
+            assert end.socket_states == [SocketState.UP, SocketState.DOUBTED, SocketState.UP]
+
+
+async def test_a_changed_network_ends_an_attempt_that_leads_nowhere() -> None:
+    async with hub() as server:
+        with hole(server.port):
+            leads = {"to": "127.0.0.9"}
+            asked = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def look_up(_host: str, family: socket.AddressFamily) -> list[str]:
+                loop.call_soon_threadsafe(asked.set)
+                return [leads["to"]] if family == socket.AF_INET else []
+
+            names = Names(look_up)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("voicemeet_edge.net.eyeballs.connect.__kwdefaults__", {"names": names})
+                end = End(f"http://hub.test:{server.port}")
+                async with running(end):
+                    await until(asked.is_set)
+                    await names.resolve("hub.test")  # known now, and the way there is being tried
+                    leads["to"] = "127.0.0.1"
+                    end.socket.network_changed()
+                    await until(lambda: end.socket.state is SocketState.UP, limit_s=8.0)
+
+
+async def test_the_reason_is_said_once_and_again_when_it_is_another(caplog: pytest.LogCaptureFixture) -> None:
+    async with hub() as server:
+        end = End(server.base, apikey="wrong")
+        await server.stop()
+        async with running(end):
+            await until(lambda: end.backoff.failures >= 3)
+            await server.start()
+            await until(lambda: "HTTP status" in caplog.text)
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 2, said
+    assert "nobody listens at the hub's address and port" in said[0]
+    assert "the hub refuses the apikey (HTTP status 4" in said[1]
+    assert "device-settings" in said[1]  # and what to do about it
+    assert "127.0.0.1" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "sentence"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "hub.example"), NotConnected.NAME_UNKNOWN, "name is not known"),
+        (TimeoutError(), NotConnected.TIMEOUT, "does not answer"),
+        (ConnectionRefusedError(111, "192.0.2.1"), NotConnected.NOBODY_LISTENS, "nobody listens"),
+        (OSError(113, "192.0.2.1"), NotConnected.UNREACHABLE, "No route to host"),
+        (OSError("192.0.2.1"), NotConnected.UNREACHABLE, "cannot be reached (OSError)"),
+        (InvalidHandshake("192.0.2.1"), NotConnected.NO_HUB, "is no hub"),
+    ],
+)
+def test_why_in_words_and_without_an_address(error: Exception, reason: NotConnected, sentence: str) -> None:
+    found, said = why(error)
+    assert found is reason
+    assert sentence in said
+    assert "192.0.2.1" not in said
+    assert "example" not in said
+
+
+async def test_a_connection_that_nobody_needs_rests_and_is_back_at_the_first_need() -> None:
+    async with hub() as server:
+        end, other = End(server.base, rest_after_s=0.2), End(server.base)
+        async with running(end, other):
+            await until(lambda: end.socket.state is SocketState.RESTING)
+            await until(lambda: server.realtime.stats().connections == 1)
+            assert end.socket_states == [SocketState.UP, SocketState.RESTING], "it was never down"
+            one = end.join("call:c1", call_token("c1", "a"))
+            two = other.join("call:c1", call_token("c1", "b"))
+            await one.joined(20)
+            await two.joined(20)
+            # As long as a channel is open it stays, however quiet.
+            await asyncio.sleep(0.5)
+            await two.send("hi", {"n": 1}, 20)
+            assert await end.heard.get() == ("hi", {"n": 1})
+            await one.leave()
+            await until(lambda: end.socket.state is SocketState.RESTING)
+            end.socket.check_network()
+            await until(lambda: end.socket_states.count(SocketState.UP) == 3)
+            assert SocketState.DOWN not in end.socket_states
+
+
+async def test_a_rest_ends_when_it_cannot_be_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_module, "PROVE_S", 0.3)
+    async with hub() as server:
+        end = End(server.base, rest_after_s=0.05)
+        async with running(end):
+            await until(lambda: end.socket_states.count(SocketState.RESTING) > 1)
+            assert SocketState.DOWN not in end.socket_states
+            await server.stop()
+            await until(lambda: end.socket.state is SocketState.DOWN)
+            await server.start()
+            await until(lambda: end.socket.state in (SocketState.UP, SocketState.RESTING))
+
+
+async def test_no_server_sends_us_elsewhere() -> None:
+    # Fails with websockets' own `connect`: it follows redirects, with the apikey and later the call's token.
+    visits: dict[str, int] = {"named": 0, "elsewhere": 0}
+
+    async def elsewhere(_request: web.Request) -> web.StreamResponse:
+        visits["elsewhere"] += 1
+        return web.Response(status=400)
+
+    async def named(_request: web.Request) -> web.StreamResponse:
+        visits["named"] += 1
+        return web.Response(
+            status=302, headers={"Location": f"ws://127.0.0.1:{ports[0]}/realtime/v1/websocket"}
+        )
+
+    ports: list[int] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for handler in (elsewhere, named):
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", handler)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            ports.append(int(runner.addresses[0][1]))
+        end = End(f"http://127.0.0.1:{ports[1]}")
+        async with running(end):
+            await until(lambda: visits["named"] >= 2)  # the first answer was not followed
+    assert visits["elsewhere"] == 0

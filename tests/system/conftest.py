@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.lab import Lab
+from voicemeet_edge.hub.settings import Provider
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ async def relay_lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
 
 
-async def _lab(directory: Path, turn: str) -> AsyncIterator[Lab]:
+async def _lab(directory: Path, turn: Provider) -> AsyncIterator[Lab]:
     async with AsyncExitStack() as stack:
         lab = Lab.make(directory, stack, turn=turn)
         stack.push_async_callback(lab.stop_hub)

@@ -6,26 +6,24 @@ One rule: a test waits for what a person would see or hear; the limits only end 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voicemeet_edge.audio.wav import read_wav, write_wav
-from voicemeet_edge.demo.judge import Recording, Verdict, judge
+from voicemeet_edge.demo.judge import Judgement, Recording, judge
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import Event, RemoteDevice
 from voicemeet_edge.hub.app import HubInfo, running_hub
-from voicemeet_edge.hub.matching import Matcher
-from voicemeet_edge.hub.settings import HubSettings
+from voicemeet_edge.hub.settings import HubSettings, Provider
 from voicemeet_edge.testing.signals import speech_like
 
-SPEECH_S = 12.0  # seconds before a voice repeats
-WINDOW_S = 5.0  # seconds of the call that are judged at once
-FLUSHED_S = 1.5  # seconds until what was played is in the recording's file
+SPEECH_S = 12.0  # s before a voice repeats
+WINDOW_S = 5.0  # s of the call that are judged at once
+FLUSHED_S = 1.5  # s until what was played is in the recording's file
 MAX_WINDOWS = 8  # a machine that stalls in each of so many has no voice to offer
 PITCH_HZ = {"a": 120.0, "b": 190.0}
 
@@ -42,7 +40,7 @@ class Lab:
     _hub: AsyncExitStack | None = None
 
     @classmethod
-    def make(cls, directory: Path, stack: AsyncExitStack, *, turn: str = "off") -> Lab:
+    def make(cls, directory: Path, stack: AsyncExitStack, *, turn: Provider = "off") -> Lab:
         """Prepare a hub, with coturn when asked; nothing runs yet."""
         return cls(directory, stack, hub_settings(directory, turn=turn))
 
@@ -53,6 +51,11 @@ class Lab:
         http = replace(self.settings.http, port=self.info.port)
         self.settings = replace(self.settings, http=http)
         return self.info
+
+    def waiting(self) -> int:
+        """How many tickets wait at the hub."""
+        assert self.info is not None
+        return self.info.waiting()
 
     async def stop_hub(self) -> None:
         """Stop the hub; idempotent."""
@@ -109,7 +112,7 @@ class Lab:
 
     async def both_hear(self, one: RemoteDevice, other: RemoteDevice) -> None:
         """Wait until the speech of each is heard at the other; one stall of the machine is forgiven."""
-        verdicts: list[Verdict] = []
+        verdicts: list[Judgement] = []
         for _ in range(MAX_WINDOWS):
             start = time.monotonic()
             await asyncio.sleep(WINDOW_S + FLUSHED_S)
@@ -121,15 +124,15 @@ class Lab:
                 return
         raise AssertionError(f"heard of what was said: {[verdict.share for verdict in verdicts]}")
 
-    async def _judge(self, mouth: RemoteDevice, ear: RemoteDevice, start: float, end: float) -> Verdict:
+    async def _judge(self, mouth: RemoteDevice, ear: RemoteDevice, start: float, end: float) -> Judgement:
         said_at = float((await mouth.stats())["said_at"][-1])
         return await asyncio.to_thread(self._judge_files, mouth.name, ear.name, said_at, start, end)
 
-    def _judge_files(self, mouth: str, ear: str, said_at: float, start: float, end: float) -> Verdict:
+    def _judge_files(self, mouth: str, ear: str, said_at: float, start: float, end: float) -> Judgement:
         try:
             heard = Recording.load(self.heard(ear))
         except (json.JSONDecodeError, EOFError):  # read in the middle of being written
-            return Verdict(())
+            return Judgement(())
         return judge(read_wav(self.said(mouth)), said_at, heard, start, end)
 
 
@@ -159,20 +162,4 @@ def events(device: RemoteDevice, name: str, **facts: object) -> list[Event]:
     ]
 
 
-async def until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    """Wait for what no event tells."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            if true():
-                return
-            await asyncio.sleep(0.05)
-
-
-def waiting_at_hub() -> int:
-    """How many tickets the running hub's matcher holds; the hub has no door for this, and needs none."""
-    gc.collect()  # those of hubs that are no more
-    # Not isinstance: among all objects there are weak proxies of dead ones, which it would ask.
-    return sum(thing.waiting for thing in gc.get_objects() if type(thing) is Matcher)
-
-
-__all__ = ["Lab", "LabCall", "ended", "events", "meet", "until", "waiting_at_hub"]
+__all__ = ["Lab", "LabCall", "ended", "events", "meet"]

@@ -11,7 +11,8 @@ import pytest
 from tests.system.lab import Lab, LabCall, ended, meet
 from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.testing.pulse import PulseServer, missing
-from voicemeet_edge.testing.signals import Samples, likeness, speech_like
+from voicemeet_edge.testing.signals import likeness, speech_like
+from voicemeet_edge.voice.format import Samples
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

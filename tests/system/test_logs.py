@@ -30,7 +30,7 @@ async def hub_process(directory: Path) -> AsyncIterator[HubInfo]:
     """Run the hub as its owner does, with its log in `hub.log`."""
     table: dict[str, dict[str, object]] = {
         "http": {"port": 0, "tls": "self-signed"},
-        "match": {"avoid_repeat_s": 0},
+        "match": {"avoid_repeat_s": 0, "open_pools": ["*"]},
         "turn": {"provider": "coturn", "port": 0},
         "limits": {"device_per_s": 100, "device_burst": 1000},
     }

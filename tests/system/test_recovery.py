@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.system.lab import Lab, LabCall, ended, meet, until
+from tests.system.lab import Lab, LabCall, ended, meet
 from voicemeet_edge.demo.remote import RemoteDevice
 from voicemeet_edge.hub.settings import HttpSettings
 from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
+from voicemeet_edge.testing.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -20,7 +21,7 @@ SHORT_OUTAGE_S = 5.0
 LONG_OUTAGE_S = 60.0
 SHORTENED_S = 8.0  # the long outage without --full: longer than the time a device waits for its call
 GIVE_UP_S = 4.0  # reconnect_timeout_s of those devices
-BACK_S = 90.0  # seconds to be back: the longest back-off and a slow machine
+BACK_S = 90.0  # s to be back: the longest back-off and a slow machine
 
 
 async def two(lab: Lab) -> tuple[RemoteDevice, RemoteDevice]:

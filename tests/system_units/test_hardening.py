@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 CHECK = """
 import ctypes, resource
 from voicemeet_edge.system.hardening import harden_process

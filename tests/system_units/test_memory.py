@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 
 def test_a_full_collection_finds_next_to_nothing_to_look_at() -> None:
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from voicemeet_edge.system import notify
 from voicemeet_edge.system.notify import Notifier, feed_watchdog, watchdog_interval_s
 
 
@@ -49,11 +51,38 @@ def test_a_manager_that_is_gone_raises_nothing(tmp_path: Path, monkeypatch: pyte
     Notifier().alive()
 
 
+def test_a_manager_that_reads_nothing_holds_nobody_up(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With sd_notify(3) the whole process stands still here, for good.
+    monkeypatch.setattr(notify, "SEND_LIMIT_S", 0.01)
+    more = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 10
+    for _ in range(more):
+        Notifier().alive()
+    manager.setblocking(False)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while manager.recv(1024):
+            taken += 1
+    assert 0 < taken < more
+    Notifier().stopping()
+    assert manager.recv(1024) == b"STOPPING=1"
+
+
+def test_a_manager_of_the_abstract_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("")  # the kernel chooses a name
+        manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + manager.getsockname()[1:].decode())
+        Notifier().ready()
+        assert manager.recv(1024) == b"READY=1"
+
+
 @pytest.mark.parametrize(
     ("usec", "pid", "expected"),
     [
         ("30000000", None, 15.0),
-        ("30000000", str(os.getpid()), 15.0),
+        pytest.param("30000000", str(os.getpid()), 15.0, id="our own"),  # the same name in every process
         ("30000000", "1", None),
         ("0", None, None),
         ("soon", None, None),

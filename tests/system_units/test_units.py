@@ -13,15 +13,20 @@ import pytest
 
 from voicemeet_edge.cli import EX_CONFIG
 
-UNITS = Path(__file__).parent.parent.parent / "systemd"
+pytestmark = pytest.mark.system
+
+PROJECT = Path(__file__).parent.parent.parent
+UNITS = PROJECT / "systemd"
 DEVICE = UNITS / "voicemeet-edge.service"
 HUB = UNITS / "voicemeet-hub.service"
+FAULT = UNITS / "voicemeet-edge-fault.service"
+TAMPERED = UNITS / "voicemeet-edge-tampered.service"
 
 # systemd's own measure of exposure, 0 to 10; what is left is network, sound and GPIO.
-SCORE_LIMITS = {DEVICE: 1.8, HUB: 1.5}
+SCORE_LIMITS = {DEVICE: 1.5, HUB: 1.2, FAULT: 0.5, TAMPERED: 1.2}
 
 # Known since systemd 254; Debian 12 has 252 and ignores them.
-NEW_KEYS = ("RestartSteps", "RestartMaxDelaySec")
+NEW_KEYS = ("RestartSteps", "RestartMaxDelaySec", "RestartMode")
 NEW_KEYS_SINCE = 254
 
 
@@ -50,7 +55,7 @@ def values(unit: Path, key: str) -> list[str]:
     return [value for name, value in settings(unit) if name == key]
 
 
-@pytest.mark.parametrize("unit", [DEVICE, HUB], ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [DEVICE, HUB, FAULT, TAMPERED], ids=lambda unit: unit.stem)
 def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     # The program need not be installed where the tests run; any other stands in for it.
@@ -67,7 +72,7 @@ def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     assert [line for line in complaints if unit.stem in line] == []
 
 
-@pytest.mark.parametrize(("unit", "limit"), SCORE_LIMITS.items(), ids=["device", "hub"])
+@pytest.mark.parametrize(("unit", "limit"), SCORE_LIMITS.items(), ids=["device", "hub", "fault", "tampered"])
 def test_the_sandbox_stays_tight(unit: Path, limit: float) -> None:
     command = [tool("systemd-analyze"), "security", "--offline=true", "--no-pager"]
     result = subprocess.run(
@@ -94,7 +99,7 @@ def test_what_both_services_promise(unit: Path) -> None:
         "NoNewPrivileges": "yes",
         "ProtectSystem": "strict",
         "CapabilityBoundingSet": "",
-        "WatchdogSec": "30s",
+        "WatchdogSec": "20s",
     }
     assert {key: values(unit, key) for key in promised} == {key: [value] for key, value in promised.items()}
 
@@ -144,8 +149,8 @@ def test_sysusers_makes_the_users_of_the_units(tmp_path: Path) -> None:
 def test_tmpfiles_makes_the_folder_of_the_hubs_settings(tmp_path: Path) -> None:
     command = tool("systemd-tmpfiles")
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "passwd").write_text("root:x:0:0:::\n")
-    (tmp_path / "etc" / "group").write_text("root:x:0:\n")
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0:::\nvoicemeet-edge:x:990:990:::\n")
+    (tmp_path / "etc" / "group").write_text("root:x:0:\nvoicemeet-edge:x:990:\n")
     if os.geteuid() != 0:
         pytest.skip("systemd-tmpfiles --root needs root")
     subprocess.run(
@@ -185,3 +190,44 @@ def test_the_hub_can_do_without_writable_code() -> None:
     if result.returncode == 77:
         pytest.skip("this kernel knows no PR_SET_MDWE")
     assert result.returncode == 0
+
+
+def manager(folder: Path) -> dict[str, str]:
+    """What systemd makes of a folder of drop-ins: the last word counts, in the order of their names."""
+    return dict(one for file in sorted(folder.glob("*.conf")) for one in settings(file) if one[1])
+
+
+def test_the_boards_watchdog_is_set_by_package_and_installer() -> None:
+    file = UNITS / "watchdog.conf"
+    said = dict(one for one in settings(file) if one[1])
+    assert said["RuntimeWatchdogSec"] == "15s"  # the Raspberry Pi's hardware counts no further
+    assert said["RebootWatchdogSec"] == "2min"
+    match = re.search(r"Goes to /(\S+):", file.read_text().splitlines()[0])
+    assert match is not None
+    place = match[1]
+    sys.path.insert(0, str(PROJECT / "image-build"))
+    try:
+        from imaging.debs import EDGE
+    finally:
+        sys.path.pop(0)
+    assert ("systemd/watchdog.conf", place) in EDGE.extra_files
+    installer = (PROJECT / "scripts" / "install").read_text()
+    assert f"install -D -m 0644 systemd/watchdog.conf /{place}" in installer
+    assert installer.count(place) == 2  # and it goes again
+
+
+@pytest.mark.parametrize("seconds", ["15", "0", "40"])
+def test_the_images_word_about_the_watchdog_is_the_last(seconds: str, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "shadow").write_text("root:!:1::::::\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "ROOT": str(tmp_path),
+        "PROJECT": str(PROJECT),
+        "HARDENING_WATCHDOG_S": seconds,
+    }
+    finish = PROJECT / "image-build" / "layers" / "hardening" / "finish"
+    subprocess.run(["sh", "-eu", str(finish)], env=environment, check=True, timeout=60)
+    said = manager(tmp_path / "usr" / "lib" / "systemd" / "system.conf.d")
+    assert said["RuntimeWatchdogSec"] == seconds
+    assert said["RebootWatchdogSec"] == "2min"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
-Samples = npt.NDArray[np.int16]
+from voicemeet_edge.voice.format import Samples
 
 
+@cache
 def voiced(seconds: float, pitch: float = 120.0, seed: int = 1) -> Samples:
     """Return a gliding buzz with formants and syllables, 48 kHz, peak about -6 dBFS."""
     count = int(seconds * 48_000)
@@ -23,6 +26,7 @@ def voiced(seconds: float, pitch: float = 120.0, seed: int = 1) -> Samples:
     breath = np.random.default_rng(seed).standard_normal(count) * 0.01
     mixed = sound / np.abs(sound).max() * syllables + breath
     sounded: Samples = (mixed * 15_000).astype(np.int16)
+    sounded.flags.writeable = False  # many tests share it
     return sounded
 
 

@@ -7,14 +7,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voicemeet_edge.voice import jitter
-from voicemeet_edge.voice.jitter import FRAME, MS, DelayEstimator, Frame, FrameStore
+from voicemeet_edge.voice.format import FRAME_SAMPLES, MS
+from voicemeet_edge.voice.jitter import DelayEstimator, FrameStore, OpusFrame
 
 
-def feed(estimator: DelayEstimator, lateness_ms: list[float], start: int = 0) -> int:
-    """Measure one frame for each lateness; returns the timestamp after the last."""
-    for index, late in enumerate(lateness_ms):
-        estimator.measure(start + index * FRAME, int(late * MS))
-    return start + len(lateness_ms) * FRAME
+def feed(estimator: DelayEstimator, relative_delay_ms: list[float], start: int = 0) -> int:
+    """Measure one frame for each relative delay; returns the timestamp after the last."""
+    for index, late in enumerate(relative_delay_ms):
+        estimator.measure(start + index * FRAME_SAMPLES, int(late * MS))
+    return start + len(relative_delay_ms) * FRAME_SAMPLES
 
 
 def target_ms(estimator: DelayEstimator) -> float:
@@ -70,7 +71,7 @@ def test_chance_does_not_move_it_to_and_fro() -> None:
     estimator = DelayEstimator()
     chance = np.random.default_rng(5)
     feed(estimator, [20.0 if lost else 0.0 for lost in chance.random(1000) < 0.01])
-    changes, before, at = 0, estimator.target, 1000 * FRAME
+    changes, before, at = 0, estimator.target, 1000 * FRAME_SAMPLES
     for lost in chance.random(4000) < 0.01:
         at = feed(estimator, [20.0 if lost else 0.0], at)
         changes += estimator.target != before
@@ -107,18 +108,18 @@ def test_reset_forgets_all() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=400))
-def test_any_lateness_gives_a_bounded_target(lateness: list[int]) -> None:
+def test_any_relative_delay_gives_a_bounded_target(relative_delay: list[int]) -> None:
     estimator = DelayEstimator()
-    for index, late in enumerate(lateness):
-        estimator.measure(index * FRAME, late)
+    for index, late in enumerate(relative_delay):
+        estimator.measure(index * FRAME_SAMPLES, late)
         assert estimator.target is not None
         assert estimator.base is not None
         assert estimator.target - estimator.base <= jitter.LATEST
         assert len(estimator._seen) <= jitter.MAX_SEEN
 
 
-def frame(timestamp: int, samples: int = FRAME) -> Frame:
-    return Frame(timestamp, samples, b"x", has_fec=False, copy=False)
+def frame(timestamp: int, samples: int = FRAME_SAMPLES) -> OpusFrame:
+    return OpusFrame(timestamp, samples, b"x", has_fec=False, copy=False)
 
 
 def test_store_gives_a_frame_away_once() -> None:
@@ -146,7 +147,7 @@ def test_store_finds_by_time() -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), max_size=300))
-@example(list(range(0, 300 * FRAME, FRAME)))
+@example(list(range(0, 300 * FRAME_SAMPLES, FRAME_SAMPLES)))
 def test_store_is_bounded_and_keeps_the_newest(timestamps: list[int]) -> None:
     store = FrameStore()
     for timestamp in timestamps:
@@ -154,3 +155,53 @@ def test_store_is_bounded_and_keeps_the_newest(timestamps: list[int]) -> None:
     assert len(store) <= jitter.MAX_FRAMES
     if timestamps:
         assert store.covering(max(timestamps)) is not None
+
+
+def test_a_queue_that_was_drained_is_forgotten_and_one_that_comes_again_is_believed() -> None:
+    estimator = DelayEstimator()
+    at = feed(estimator, [0.0] * 400)
+    queue = [*np.linspace(0, 200, 10), *[200.0] * 60, *np.linspace(200, 0, 10)]
+    at = feed(estimator, queue, at)
+    assert estimator.target is not None
+    assert estimator.target > 100 * MS
+    at = feed(estimator, [0.0] * 80, at)
+    assert estimator.target < 20 * MS
+    # Ten seconds later again, and again: now it is the line's nature.
+    at = feed(estimator, [*[0.0] * 300, *queue, *[0.0] * 100], at)
+    assert estimator.target > 100 * MS
+
+
+def test_while_the_sender_looks_for_the_rate_no_queue_is_the_lines_nature() -> None:
+    estimator = DelayEstimator()
+    at = feed(estimator, [0.0] * 20)
+    for _ in range(2):
+        at = feed(estimator, [*np.linspace(0, 150, 10), *[150.0] * 30, *np.linspace(150, 0, 10)], at)
+        at = feed(estimator, [0.0] * 80, at)
+        assert estimator.target is not None
+        assert estimator.target < 20 * MS
+
+
+def test_a_long_frame_counts_for_as_many_as_it_is_as_long_as() -> None:
+    short, long = DelayEstimator(), DelayEstimator()
+    for index in range(300):
+        late = 60 * MS if index % 30 == 0 else 0
+        # A packet of 60 ms waits 40 ms longer for its own sound, which is no jitter.
+        long.measure(index * 3 * FRAME_SAMPLES, late + 40 * MS, 3 * FRAME_SAMPLES)
+        for part in range(3):
+            short.measure((index * 3 + part) * FRAME_SAMPLES, late)
+    assert short.target is not None
+    assert long.target == short.target + 40 * MS
+    assert long._often == short._often
+
+
+def test_copies_from_further_back_are_waited_for_at_the_first_burst() -> None:
+    """Of a full window three frames are nothing: what was learnt without such copies goes."""
+    targets = []
+    for knows in (True, False):
+        estimator = DelayEstimator()
+        at = feed(estimator, [0.0] * 1000)
+        if knows:
+            estimator.expect_copies()
+        feed(estimator, [60.0] * 3 + [0.0] * 5, at)
+        targets.append(estimator.target or 0)
+    assert targets[0] == targets[1] + 60 * MS

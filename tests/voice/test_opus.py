@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import fuzz_opus
 from tests.voice.speech import frames, rms, voiced
 from voicemeet_edge.voice import opus
+from voicemeet_edge.voice.format import Samples
 from voicemeet_edge.voice.opus import Mode, OpusDecoder, OpusEncoder, OpusError, parse_packet
 
 
@@ -17,7 +19,7 @@ def encode(bitrate: int = 32_000, *, fec: bool = False, loss: int = 0, seconds: 
     return [encoder.encode(frame) for frame in frames(voiced(seconds))]
 
 
-def likeness(one: opus.Samples, other: opus.Samples) -> float:
+def likeness(one: Samples, other: Samples) -> float:
     a, b = one.astype(np.float64), other.astype(np.float64)
     return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
 
@@ -205,7 +207,7 @@ def test_a_system_library_serves_when_the_wheel_has_none(monkeypatch: pytest.Mon
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=1600))
 def test_any_bytes(data: bytes) -> None:
-    opus.fuzz_one(data)
+    fuzz_opus.fuzz_one(data)
 
 
 @settings(max_examples=80, deadline=None)
@@ -214,7 +216,30 @@ def test_damaged_packets(index: int, damage: list[tuple[int, int]]) -> None:
     packet = bytearray(PACKETS[index])
     for place, value in damage:
         packet[place] = value
-    opus.fuzz_one(bytes(packet))
+    fuzz_opus.fuzz_one(bytes(packet))
 
 
 PACKETS = encode(32_000, fec=True, loss=10)
+
+
+@pytest.mark.parametrize("library", ["libopus.so.none", opus.library_path()])
+def test_deep_concealment_is_used_only_where_it_can_be_had(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel's library is new enough and has no network in it: only a try tells."""
+    monkeypatch.setattr(opus, "SYSTEM_LIBRARY", library)
+    opus.deep_library.cache_clear()
+    try:
+        assert opus.deep_library() is None
+        assert len(OpusDecoder().conceal(960)) == 960
+    finally:
+        opus.deep_library.cache_clear()
+
+
+def test_whatever_the_system_has_conceals() -> None:
+    found = opus.deep_library()
+    decoder = OpusDecoder(found, deep=True) if found is not None else OpusDecoder()
+    encoder = OpusEncoder()
+    for _ in range(5):
+        decoder.decode(encoder.encode(bytes(1920)))
+    assert len(decoder.conceal(960)) == 960

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import traces
-from tests.voice.speech import Samples, frames, rms, voiced
+from tests.voice.speech import frames, rms, voiced
 from voicemeet_edge.voice import jitter, playout
+from voicemeet_edge.voice.format import MS, PERIOD_SAMPLES, Samples
+from voicemeet_edge.voice.ladder import SendPlan
 from voicemeet_edge.voice.opus import OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.voice.playout import PERIOD, Playout
+from voicemeet_edge.voice.playout import Playout
 from voicemeet_edge.voice.red import RedPacker
-from voicemeet_edge.voice.sender import SendPlan
 
 TRACES = Path(__file__).parent / "traces"
 SSRC = 7
@@ -69,7 +70,7 @@ class Listener:
         return np.concatenate(self.heard)
 
     def offset_ms(self) -> float:
-        return self.playout.stats.offset_samples / jitter.MS
+        return self.playout.stats.offset_samples / MS
 
 
 def play(arrivals: list[tuple[float, RtpAudio]], until: float, gain: float = 1.0) -> Listener:
@@ -126,7 +127,7 @@ def test_a_clean_path_is_heard_as_it_was_said_and_soon() -> None:
 def test_jitter_is_ridden_out(name: str) -> None:
     stats = from_trace(name, WITH_FEC).playout.stats
     assert stats.concealed_samples < stats.pulled_samples * 0.04
-    assert stats.stretched > 0
+    assert stats.expanded > 0
 
 
 def test_fec_mends_most_of_ten_percent_loss() -> None:
@@ -214,7 +215,7 @@ def test_packets_asked_for_only_when_wanted_sound_the_same(name: str) -> None:
     asked = listener.playout.stats
     assert spared > len(listener.heard) * 0.4
     assert asked.target_samples == always.target_samples
-    assert asked.concealed_samples <= always.concealed_samples + len(listener.heard) * PERIOD // 200
+    assert asked.concealed_samples <= always.concealed_samples + len(listener.heard) * PERIOD_SAMPLES // 200
     assert asked.late <= always.late + 3
 
 
@@ -338,7 +339,7 @@ def test_a_card_that_catches_up_after_a_stall_does_not_look_like_a_late_network(
         if not 100 < n < 104:
             listener.listen(at)
         listener.playout.push(packet(n, at=at), at)
-    assert listener.playout.stats.target_samples <= PERIOD
+    assert listener.playout.stats.target_samples <= PERIOD_SAMPLES
 
 
 def test_clocks_that_drift_apart_are_absorbed() -> None:
@@ -398,7 +399,7 @@ def test_any_arrival_pattern(script: list[tuple[str, int]], red: bool) -> None:
         assert_bounded(listener)
     for period in listener.heard:
         assert period.dtype == np.int16
-        assert len(period) == PERIOD
+        assert len(period) == PERIOD_SAMPLES
     # And after all that a steady sender is heard again, close behind.
     start = listener.now
     for k in range(250):
@@ -431,7 +432,7 @@ def test_any_delays_give_continuous_sound_that_is_never_too_old(delays: list[int
             at = n * 0.02 + delay / 1000
             arrivals.append((at, packet(n, WITH_FEC, at=at)))
     listener = play(arrivals, len(delays) * 0.02)
-    bound = (jitter.LATEST + playout.JUMP) / jitter.MS
+    bound = (jitter.LATEST + playout.JUMP) / MS
     assert listener.offset_ms() <= bound
     steep = np.abs(np.diff(listener.sound().astype(np.int32))).max()
     assert steep < 20_000

@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.voice.speech import frames, voiced
-from voicemeet_edge.voice import sender
+from voicemeet_edge.voice import loss_policy as sender
+from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.ladder import CLEAN_BYTES, LADDER, LOSS_BYTES, SendPlan
+from voicemeet_edge.voice.loss_policy import CLEAN, LossPolicy
 from voicemeet_edge.voice.opus import parse_packet
 from voicemeet_edge.voice.red import unpack
-from voicemeet_edge.voice.sender import CLEAN, LossPolicy, SendPlan, VoiceSender
+from voicemeet_edge.voice.sender import VoiceSender
 
 OVERHEAD_BYTES = 20 + 8 + 12 + 8 + 16  # IPv4, UDP, RTP, one header extension, AES-GCM tag
 
@@ -30,8 +33,8 @@ def random_reports(loss: float, burst: int, count: int, seed: int) -> list[float
 
 
 def test_the_wire_keeps_its_budgets() -> None:
-    assert kilobits(sender.CLEAN_BYTES) <= 72
-    assert kilobits(sender.LOSS_BYTES) <= 100
+    assert kilobits(CLEAN_BYTES) <= 72
+    assert kilobits(LOSS_BYTES) <= 100
 
 
 def test_no_loss_no_redundancy() -> None:
@@ -81,48 +84,101 @@ def test_any_reports_give_one_of_two_sizes(reports: list[float], red: bool) -> N
     policy = LossPolicy(red=red)
     for report in reports:
         plan = policy.report(report)
-        assert plan.packet_bytes in (sender.CLEAN_BYTES, sender.LOSS_BYTES)
+        assert plan.packet_bytes in (CLEAN_BYTES, LOSS_BYTES)
         assert 0 <= plan.fec_percent <= sender.MAX_FEC_PERCENT
         assert red or not plan.distances
 
 
+def encode(voice: VoiceSender, pcm: bytes, timestamp: int) -> bytes:
+    packet = voice.encode(pcm, timestamp)
+    assert packet is not None
+    assert packet[1] == timestamp
+    return packet[0]
+
+
 @pytest.mark.parametrize("red", [False, True])
 def test_every_payload_of_a_class_has_one_size(red: bool) -> None:
-    voice = VoiceSender(red_payload_type=111 if red else None, complexity=0)
+    control = SendControl(0.0, red=red)
+    voice = VoiceSender(control, red_payload_type=111 if red else None, complexity=0)
     sizes: dict[SendPlan, set[int]] = {}
     speech = [*frames(voiced(0.4)), *[bytes(1920)] * 10]
     for number, loss in enumerate([0.0, 0.05, 0.05, 0.25, 0.25, 0.0]):
-        voice.report_loss(loss)
+        control.loss(loss, number)
         for index, pcm in enumerate(speech):
-            payload = voice.encode(pcm, (number * len(speech) + index) * 960)
-            sizes.setdefault(voice.plan, set()).add(len(payload))
+            payload = encode(voice, pcm, (number * len(speech) + index) * 960)
+            sizes.setdefault(control.plan, set()).add(len(payload))
     assert len(sizes) >= 3
     assert all(found == {plan.packet_bytes} for plan, found in sizes.items())
     voice.close()
 
 
+@pytest.mark.parametrize("red", [False, True])
+@pytest.mark.parametrize("plan", [plan for rung in LADDER for plan in (rung.clean, rung.lossy)])
+def test_every_rung_has_one_size_and_one_rhythm_whatever_is_said(plan: SendPlan, red: bool) -> None:
+    if plan.distances and not red:
+        return
+    control = SendControl(0.0, red=red)
+    control.plan = plan
+    voice = VoiceSender(control, red_payload_type=111 if red else None, complexity=0)
+    speech = [*frames(voiced(1.2)), *[bytes(1920)] * 30]
+    sent = [voice.encode(pcm, n * 960) for n, pcm in enumerate(speech)]
+    packets = [packet for packet in sent if packet is not None]
+    every = plan.frame_ms // 20
+    assert [n for n, packet in enumerate(sent) if packet is not None] == list(
+        range(every - 1, len(speech), every)
+    )
+    assert {len(payload) for payload, _ in packets} == {plan.packet_bytes}
+    assert [timestamp for _, timestamp in packets] == [n * plan.frame_ms * 48 for n in range(len(packets))]
+    voice.close()
+
+
+def test_a_gap_in_what_the_microphone_gives_begins_a_new_packet() -> None:
+    control = SendControl(0.0)
+    control.plan = SendPlan(120, frame_ms=60)
+    voice = VoiceSender(control, complexity=0)
+    assert [voice.encode(bytes(1920), at) for at in (0, 960)] == [None, None]
+    assert [voice.encode(bytes(1920), at) for at in (9600, 10560)] == [None, None]
+    packet = voice.encode(bytes(1920), 11520)
+    assert packet is not None
+    assert packet[1] == 9600
+
+
+def test_a_plan_that_changes_waits_for_the_packet_that_was_begun() -> None:
+    control = SendControl(0.0)
+    control.plan = SendPlan(120, frame_ms=40)
+    voice = VoiceSender(control, complexity=0)
+    assert voice.encode(bytes(1920), 0) is None
+    control.plan = SendPlan(80)
+    first, second = voice.encode(bytes(1920), 960), voice.encode(bytes(1920), 1920)
+    assert first is not None
+    assert second is not None
+    assert (len(first[0]), first[1], len(second[0]), second[1]) == (120, 0, 80, 1920)
+
+
 def test_copies_are_the_frames_sent_before() -> None:
-    voice = VoiceSender(red_payload_type=111, complexity=0)
-    for _ in range(3):
-        voice.report_loss(0.3)
-    sent = [unpack(voice.encode(pcm, n * 960)) for n, pcm in enumerate(frames(voiced(0.4)))]
+    control = SendControl(0.0, red=True)
+    voice = VoiceSender(control, red_payload_type=111, complexity=0)
+    for second in range(3):
+        control.loss(0.3, second)
+    sent = [unpack(encode(voice, pcm, n * 960)) for n, pcm in enumerate(frames(voiced(0.4)))]
     primaries = [blocks[-1].payload for blocks in sent]
     for n in range(4, len(sent)):
         copies = {block.offset // 960: block.payload for block in sent[n][:-1]}
-        assert copies == {back: primaries[n - back] for back in voice.plan.distances}
+        assert copies == {back: primaries[n - back] for back in control.plan.distances}
 
 
 def test_fec_is_in_the_packets_when_the_plan_says_so() -> None:
-    voice = VoiceSender(complexity=0)
-    for _ in range(5):
-        voice.report_loss(0.05)
-    payloads = [voice.encode(pcm, 0) for pcm in frames(voiced(1.0))]
+    control = SendControl(0.0)
+    voice = VoiceSender(control, complexity=0)
+    for second in range(5):
+        control.loss(0.05, second)
+    payloads = [encode(voice, pcm, n * 960) for n, pcm in enumerate(frames(voiced(1.0)))]
     assert sum(parse_packet(payload).has_fec for payload in payloads) > len(payloads) / 3
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10))
 def test_any_complexity(complexity: int) -> None:
-    voice = VoiceSender(complexity=complexity)
-    assert len(voice.encode(bytes(1920), 0)) == sender.CLEAN_BYTES
+    voice = VoiceSender(SendControl(0.0), complexity=complexity)
+    assert len(encode(voice, bytes(1920), 0)) == CLEAN_BYTES
     voice.close()

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.testing.network import Network
-from voicemeet_edge.webrtc.options import IceServer
-from voicemeet_edge.webrtc.seam import EdgeCertificate
+from voicemeet_edge.webrtc.dtls import EdgeCertificate
+from voicemeet_edge.webrtc.ice_server import IceServer
 
 SECRET = "a secret of this test only"
 START_LIMIT_S = 20.0
@@ -49,7 +49,7 @@ class Coturn:
 
     @property
     def udp(self) -> str:
-        """The first rung."""
+        """The URL that is tried first."""
         return f"turn:{self.address}:{self.port}?transport=udp"
 
     @property

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.webrtc.options import Connected, PeerEvent, PeerOptions
+from voicemeet_edge.webrtc.events import Connected, PeerEvent
+from voicemeet_edge.webrtc.options import PeerOptions
 from voicemeet_edge.webrtc.peer import Certificate, Peer
 
 LOOPBACK = PeerOptions(addresses=("127.0.0.1",))
@@ -67,33 +68,37 @@ class End:
                 timestamp += 960
                 await asyncio.sleep(0.005)
 
-    def talk(self, count: int) -> None:
-        """Send and receive as the sound threads do, in the calling one, until `count` packets came."""
+    def talk(self, count: int, other: End) -> None:
+        """Send and receive as the sound threads do, in the calling one, until `count` packets came to both.
+
+        Not only here: the other may have begun to listen later, and needs a few more of ours.
+        """
         deadline = time.monotonic() + WAIT_S
         while not self._is_lent():
             assert time.monotonic() < deadline, "the loop kept the socket"
-            self.peer.poll()
+            self.peer.receive()
             time.sleep(0.001)
         self.packets.clear()
         self.threads.clear()
         timestamp = 0
-        while len(self.packets) < count:
+        while min(len(self.packets), len(other.packets)) < count:
             assert time.monotonic() < deadline, f"{len(self.packets)} packets came"
             self.peer.send(b"voice", timestamp)
             timestamp += 960
-            self.peer.poll()
+            for packet in self.peer.receive():
+                self._on_rtp(packet)
             time.sleep(0.002)
 
     def _is_lent(self) -> bool:
         udp = self.peer._connection._chosen_udp()
-        return udp is not None and udp._lent
+        return udp is not None and udp.is_lent
 
 
 async def talk_in_threads(first: End, second: End) -> None:
     """Let both talk, each in a thread of its own, and see that the loop had no part in it."""
     async with asyncio.TaskGroup() as group:
-        for end in (first, second):
-            group.create_task(asyncio.to_thread(end.talk, 50))
+        for end, other in ((first, second), (second, first)):
+            group.create_task(asyncio.to_thread(end.talk, 50, other))
     for end in (first, second):
         assert threading.get_ident() not in end.threads
         sequences = [packet.sequence - end.packets[0].sequence & 0xFFFF for packet in end.packets]

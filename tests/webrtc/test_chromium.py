@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from tests.webrtc.ends import WAIT_S, End
-from voicemeet_edge.webrtc.options import Closed, PeerOptions
+from voicemeet_edge.webrtc.events import Closed
+from voicemeet_edge.webrtc.options import PeerOptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from dataclasses import replace
 
 import pytest
+from aioice import stun
+from aioice.candidate import Candidate
 
 from tests.webrtc.ends import LOOPBACK, ends, join
+from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.testing.descriptions import leaks
 from voicemeet_edge.testing.network import BridgedNetwork, unavailable
+from voicemeet_edge.webrtc.candidates import IceCandidate
 from voicemeet_edge.webrtc.ice import (
+    MAX_ADDRESSES,
+    MAX_LEARNED,
     MAX_QUEUED_DATAGRAMS,
     MAX_REMOTE_CANDIDATES,
     RESOLVE_LIMIT,
+    EdgeStunProtocol,
     IceConnection,
     local_addresses,
 )
-from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions
+from voicemeet_edge.webrtc.options import PeerOptions
 from voicemeet_edge.webrtc.rtp import pack_rtp
-from voicemeet_edge.webrtc.sdp import IceCandidate, leaks, parse
+from voicemeet_edge.webrtc.sdp import parse
 
 MDNS = PeerOptions(addresses=("127.0.0.1",), policy=IcePolicy.MDNS)
 needs_namespaces = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
@@ -86,13 +95,43 @@ async def test_relay_never_contacts_host_candidates() -> None:
     await connection.close()
 
 
-async def test_remote_candidates_are_bounded() -> None:
+async def test_remote_candidates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = IceConnection(LOOPBACK, controlling=True)
     for port in range(1000, 1100):
         await connection.add_remote(IceCandidate("1", 1, "127.0.0.1", port, "host"))
     assert len(connection.remote_candidates) == MAX_REMOTE_CANDIDATES
     assert RESOLVE_LIMIT < MAX_REMOTE_CANDIDATES
+    # What is told does not use up the room for what is learned from authenticated checks, nor without end.
+    protocol = EdgeStunProtocol(connection)
+    protocol.local_candidate = Candidate("1", 1, "udp", 1, "127.0.0.1", 999, "host")
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["PRIORITY"] = 1
+    monkeypatch.setattr(connection, "check_start_task", lambda _pair: None)
+    for port in range(2000, 2100):
+        connection.check_incoming(message, ("127.0.0.1", port), protocol)
+    assert len(connection.remote_candidates) == MAX_REMOTE_CANDIDATES + MAX_LEARNED
     await connection.close()
+
+
+@pytest.mark.namespaces
+@needs_namespaces
+def test_the_default_routes_address_is_bound_first_however_many_there_are() -> None:
+    with BridgedNetwork(("one",)) as network:
+
+        def ip(*words: str) -> None:
+            subprocess.run(network.command("one", "ip", *words), check=True)
+
+        # The network that leads anywhere is made last, as after a cable was plugged in.
+        places = {f"br{n}": f"172.{16 + n}.0.1/16" for n in range(36)} | {"zz": "10.9.9.9/24"}
+        for name, address in places.items():
+            ip("link", "add", name, "type", "bridge")
+            ip("link", "set", name, "up")
+            ip("address", "add", address, "dev", name)
+        ip("route", "replace", "default", "dev", "zz")
+        with network.inside("one"):
+            found = local_addresses(PeerOptions())
+    assert found[0] == "10.9.9.9"
+    assert len(found) == MAX_ADDRESSES
 
 
 async def test_strangers_are_not_listened_to() -> None:

@@ -15,8 +15,9 @@ from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack
 from av.packet import Packet
 
 from tests.webrtc.ends import WAIT_S, End
+from voicemeet_edge.webrtc.events import Closed
 from voicemeet_edge.webrtc.ice import local_addresses
-from voicemeet_edge.webrtc.options import Closed, PeerOptions
+from voicemeet_edge.webrtc.options import PeerOptions
 
 # Opus of silence, 20 ms, SILK wideband: what a decoder takes without complaint (RFC 6716 §3.1).
 SILENCE = bytes((0x08, 0x00, 0x00))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import re
 import threading
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.webrtc.ends import WAIT_S, End, ends, join, talk_in_threads
-from voicemeet_edge.errors import SdpError
-from voicemeet_edge.webrtc.options import Closed, Connected, Failed, PeerOptions
+from voicemeet_edge.errors import MediaError, SdpError
+from voicemeet_edge.webrtc.dtls import EdgeCertificate
+from voicemeet_edge.webrtc.events import Closed, Connected, Failed
+from voicemeet_edge.webrtc.options import PeerOptions
 from voicemeet_edge.webrtc.peer import new_certificate
 
 PAYLOAD = bytes(range(80))
@@ -87,7 +94,7 @@ async def test_reports_carry_loss_and_round_trip() -> None:
         async with asyncio.timeout(WAIT_S):
             while not said or caller.peer.stats().round_trip_s is None:
                 await answerer.hears(caller, PAYLOAD)
-                said += [caller.peer.stats().loss_there] if caller.peer.stats().loss_there else []
+                said += [caller.peer.stats().remote_loss] if caller.peer.stats().remote_loss else []
         assert 0 < said[0] < 1
 
 
@@ -118,6 +125,98 @@ async def test_trickled_candidates_are_enough() -> None:
         await caller.peer.add_candidate(candidates[0].removeprefix("a="), "0")
         await caller.peer.accept_answer("\r\n".join(bare) + "\r\n")
         await caller.peer.add_candidate(None, "0")
+        await asyncio.gather(caller.connected(), answerer.connected())
+
+
+async def test_candidates_that_come_without_having_been_announced_are_enough() -> None:
+    async with ends() as (caller, answerer):
+        answer = await answerer.peer.create_answer(await caller.peer.create_offer())
+        lines = answer.splitlines()
+        candidates = [line for line in lines if line.startswith("a=candidate:")]
+        bare = [line for line in lines if line not in candidates and line != "a=end-of-candidates"]
+        await caller.peer.accept_answer("\r\n".join(bare) + "\r\n")
+        await asyncio.sleep(0.1)
+        await caller.peer.add_candidate(candidates[0].removeprefix("a="), None)
+        await asyncio.gather(caller.connected(), answerer.connected())
+
+
+def foreign(kind: str) -> EdgeCertificate:
+    """A certificate as other programs have it, and their willingness to use its ciphers."""
+    key: Any = rsa.generate_private_key(65537, 2048)
+    if kind == "P-384":
+        key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "FreeSWITCH")])
+    now = datetime.datetime.now(datetime.UTC)
+    draft = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    week = datetime.timedelta(days=7)
+    draft = draft.not_valid_before(now - week).not_valid_after(now + week)
+    return EdgeCertificate(key, draft.sign(key, hashes.SHA256()))
+
+
+@pytest.mark.parametrize("offers", [True, False])
+@pytest.mark.parametrize("kind", ["P-384", "RSA"])
+async def test_certificates_of_other_programs(kind: str, offers: bool) -> None:
+    ours, theirs = End(), End(certificate=foreign(kind))
+    try:
+        await (join(theirs, ours) if offers else join(ours, theirs))
+        await asyncio.gather(ours.connected(), theirs.connected())
+        assert ours.peer.fingerprints().theirs == theirs.peer.fingerprints().ours
+    finally:
+        await ours.peer.close()
+        await theirs.peer.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "connects"),
+    [
+        ([("sha-256", 32)], True),  # another certificate, of which this one is not
+        ([("sha-256", 32), ("sha-512", 64)], True),
+        ([("sha-384", 48)], False),  # of this certificate, and wrong
+    ],
+)
+async def test_one_of_several_certificates_is_enough(more: list[tuple[str, int]], connects: bool) -> None:
+    lines = "".join(f"a=fingerprint:{name} {':'.join(['4F'] * size)}\r\n" for name, size in more)
+    async with ends() as (caller, answerer):
+        offer = (await caller.peer.create_offer()).replace("a=setup:", f"{lines}a=setup:")
+        answer = await answerer.peer.create_answer(offer)
+        if connects:
+            with pytest.raises(MediaError):
+                answerer.peer.fingerprints()  # which it is shows in the handshake
+        await caller.peer.accept_answer(answer)
+        if connects:
+            await asyncio.gather(caller.connected(), answerer.connected())
+            assert answerer.peer.fingerprints().theirs == caller.peer.fingerprints().ours
+        else:
+            failed = await answerer.event(Failed)
+            assert isinstance(failed, Failed)
+            assert failed.error.code == "fingerprint_mismatch"
+
+
+async def test_an_answer_with_payload_types_of_its_own() -> None:
+    """RFC 3264 §6.1: to it with its numbers, from it with ours; its own are taken from it too."""
+    async with ends(PeerOptions(addresses=("127.0.0.1",), red=True)) as (caller, answerer):
+        answer = await answerer.peer.create_answer(await caller.peer.create_offer())
+        answer = answer.replace("111/111", "97/97")
+        for ours, its in (("111", "97"), ("63", "98")):
+            answer = answer.replace(f" {ours}", f" {its}").replace(f":{ours} ", f":{its} ")
+        await caller.peer.accept_answer(answer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await caller.hears(answerer, b"by the offer")
+        assert caller.peer.red_payload_type == 97
+        answerer.peer._types = {97: False, 98: True}
+        await answerer.hears(caller, b"by the answer")
+        caller.peer.send(b"\x61wrapped", 960 * 100, red=True)
+        await answerer.until(lambda: answerer.packets[-1].red)
+
+
+async def test_more_candidates_than_can_be_checked() -> None:
+    tcp = [f"a=candidate:{n} 1 tcp {2105458943 - n} 10.0.0.{n} 9 typ host tcptype active" for n in range(40)]
+    udp = [f"a=candidate:{n} 1 udp {2122187007 - n} 192.0.2.{n} 4000 typ host" for n in range(90)]
+    async with ends() as (caller, answerer):
+        offer = (await caller.peer.create_offer()).split("\r\n")
+        at = next(n for n, line in enumerate(offer) if line.startswith("a=candidate:"))
+        crowded = "\r\n".join([*offer[: at + 1], *tcp, *udp, *offer[at + 1 :]])
+        await caller.peer.accept_answer(await answerer.peer.create_answer(crowded))
         await asyncio.gather(caller.connected(), answerer.connected())
 
 
@@ -205,7 +304,7 @@ async def test_voice_in_other_threads_than_the_loops() -> None:
     async with ends() as (caller, answerer):
         await join(caller, answerer)
         await asyncio.gather(caller.connected(), answerer.connected())
-        assert caller.peer.any_thread
+        assert caller.peer.sends_in_any_thread
         await talk_in_threads(caller, answerer)
         # And the loop hears again what comes when nobody polls.
         await caller.hears(answerer)

@@ -9,8 +9,10 @@ import pytest
 
 from tests.webrtc.coturn import coturn
 from tests.webrtc.ends import End, ends
+from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.testing.network import ImpairedNetwork, Impairment, unavailable
-from voicemeet_edge.webrtc.options import Failed, IcePolicy, PeerOptions
+from voicemeet_edge.webrtc.events import Failed
+from voicemeet_edge.webrtc.options import PeerOptions
 
 pytestmark = [
     pytest.mark.namespaces,
@@ -70,6 +72,7 @@ async def test_a_relay_only_call_touches_nothing_but_the_relay(tmp_path: Path) -
 
 async def test_a_dead_path_is_told_when_consent_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aioice.ice.CONSENT_INTERVAL", 0.1)  # seconds instead of five
+    monkeypatch.setattr("voicemeet_edge.webrtc.ice.CONSENT_WAIT_S", 0.5)  # instead of four, six times
     with ImpairedNetwork(("caller", "answerer")) as network:
         async with ends(PeerOptions()) as (caller, answerer):
             await connect(network, caller, answerer)

@@ -1,9 +1,10 @@
-"""The TURN ladder against a real coturn: relay-only calls, refusals, dead rungs, freed allocations."""
+"""Relay allocation at a real coturn: relay-only calls, refusals, dead servers, freed allocations."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +12,23 @@ from pathlib import Path
 import pytest
 from aioice import stun
 
+from tests.net.holes import hole
 from tests.webrtc.coturn import Coturn, coturn
 from tests.webrtc.ends import WAIT_S, ends, join, talk_in_threads
+from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.errors import MediaError
-from voicemeet_edge.webrtc.options import (
-    Connected,
-    IcePolicy,
-    IceServer,
-    PeerOptions,
-    TurnMemory,
-    parse_ice_url,
-)
+from voicemeet_edge.net.names import Names
+from voicemeet_edge.testing.descriptions import leaks
+from voicemeet_edge.webrtc import turn
+from voicemeet_edge.webrtc.events import Connected
+from voicemeet_edge.webrtc.ice import IceConnection
+from voicemeet_edge.webrtc.ice_server import IceServer, TurnMemory, parse_ice_url
+from voicemeet_edge.webrtc.options import PeerOptions
 from voicemeet_edge.webrtc.peer import Peer
-from voicemeet_edge.webrtc.sdp import leaks, parse
-from voicemeet_edge.webrtc.turn import QuickTransaction, QuickTurnUdp, _connect_first, retry_delays
+from voicemeet_edge.webrtc.sdp import parse
+from voicemeet_edge.webrtc.turn import Answers, QuickTransaction, retry_delays
+
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture
@@ -62,22 +66,45 @@ async def test_relayed_voice_in_other_threads_than_the_loops(server: Coturn) -> 
         await asyncio.gather(caller.connected(), answerer.connected())
         # The channels are bound by the first packets.
         await asyncio.gather(caller.hears(answerer), answerer.hears(caller))
-        assert caller.peer.any_thread
+        assert caller.peer.sends_in_any_thread
         await talk_in_threads(caller, answerer)
 
 
-async def test_an_address_without_a_route_is_passed_over(server: Coturn) -> None:
-    def make() -> QuickTurnUdp:
-        return QuickTurnUdp((server.address, server.port), "", "", 600, 240)
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+@pytest.mark.parametrize("dead", ["255.255.255.255", "127.0.0.9"])
+async def test_an_address_that_leads_nowhere_is_passed_over(
+    server: Coturn, dead: str, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No route to the first one (connecting to broadcast is not allowed), or nobody answers there."""
+    known = [dead, server.address]
+    names = Names(lambda _host, family: known if family == socket.AF_INET else [])
+    monkeypatch.setattr("voicemeet_edge.webrtc.turn.NAMES", names)
+    url = {"udp": server.udp, "tcp": server.tcp, "tls": server.tls}[transport]
+    url = url.replace(server.address, "localhost")  # the name in the certificate
+    port = server.tls_port if transport == "tls" else server.port
+    with hole(port), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.9", port))
+        options = replace(relay(server.server(url)), turn_ca=server.ca)
+        async with ends(options) as (caller, answerer):
+            await join(caller, answerer)
+            await asyncio.gather(caller.connected(), answerer.connected())
+            await answerer.hears(caller, count=5)
+    assert await names.resolve("localhost") == [server.address, dead]
 
-    unusable = ("255.255.255.255", 3478)  # broadcast: connecting is not allowed
-    transport, _ = _connect_first([unusable, (server.address, server.port)], make)
-    assert transport.get_extra_info("peername") == (server.address, server.port)
-    transport.close()
-    with pytest.raises(OSError, match="no address"):
-        _connect_first([], make)
-    with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's to say
-        _connect_first([unusable], make)
+
+async def test_our_public_address_is_asked_of_a_server_with_a_dead_address(
+    server: Coturn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(lambda _host, family: ["127.0.0.9", server.address] if family == socket.AF_INET else [])
+    monkeypatch.setattr("voicemeet_edge.webrtc.ice.NAMES", names)
+    options = PeerOptions(
+        ice_servers=(IceServer((f"stun:stun.test:{server.port}",)),), addresses=("127.0.0.2",)
+    )
+    connection = IceConnection(options, controlling=True)
+    await connection.gather_candidates()
+    assert [candidate.kind for candidate in connection.published] == ["host"]  # as seen from there: no NAT
+    assert (await names.resolve("stun.test"))[0] == server.address
+    await connection.close()
 
 
 async def test_a_relay_over_tcp_is_the_loops(server: Coturn) -> None:
@@ -85,8 +112,8 @@ async def test_a_relay_over_tcp_is_the_loops(server: Coturn) -> None:
     async with ends(relay(over_tcp)) as (caller, answerer):
         await join(caller, answerer)
         await asyncio.gather(caller.connected(), answerer.connected())
-        assert not caller.peer.any_thread
-        caller.peer.poll()
+        assert not caller.peer.sends_in_any_thread
+        assert caller.peer.receive() == []
         await answerer.hears(caller, count=5)
 
 
@@ -126,7 +153,7 @@ async def test_the_quota_says_so(tmp_path: Path) -> None:
         assert refused.value.code == "turn_quota"
 
 
-async def test_a_dead_rung_is_passed_and_the_good_one_remembered(server: Coturn) -> None:
+async def test_a_dead_url_is_passed_and_the_good_one_remembered(server: Coturn) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind(("127.0.0.1", 0))
         dead = f"turn:127.0.0.1:{deaf.getsockname()[1]}?transport=udp"
@@ -140,7 +167,7 @@ async def test_a_dead_rung_is_passed_and_the_good_one_remembered(server: Coturn)
             assert [url.text for url in memory.order(urls)] == [server.tcp, dead]
 
 
-async def test_the_tls_rung_checks_the_certificate(server: Coturn) -> None:
+async def test_tls_to_the_server_checks_the_certificate(server: Coturn) -> None:
     good = relay(server.server(server.tls), turn_ca=server.ca)
     async with ends(good) as (caller, answerer):
         await join(caller, answerer)
@@ -175,6 +202,32 @@ async def test_closing_while_gathering_ends_it(server: Coturn) -> None:
         assert refused.value.code == "closed"
 
 
+async def test_who_is_prepared_has_its_relay_before_there_is_an_offer_and_gives_it_back(
+    server: Coturn,
+) -> None:
+    peer = Peer(relay(server.server()), on_rtp=print, on_event=print)
+    peer.prepare()
+    peer.prepare()
+    await until_logged(server, "ALLOCATE processed, success", 1)
+    await peer.close()
+    await until_logged(server, "lifetime=0", 1)
+    early = Peer(relay(server.server()), on_rtp=print, on_event=print)
+    early.prepare()
+    await early.close()
+    assert server.log.read_text().count("ALLOCATE processed, success") == 1
+
+
+def test_answers_that_wait_much_longer_than_their_like_tell_of_losses() -> None:
+    even, late = Answers(), Answers()
+    for answers, last in ((even, 0.08), (late, 0.15)):
+        answers.note(0.3, relay=False)  # the other end is further away than the relay
+        for seconds in (0.04, 0.06, last):
+            answers.note(seconds, relay=True)
+    assert not Answers().lossy
+    assert not even.lossy
+    assert late.lossy
+
+
 async def test_direct_with_refused_credentials_still_connects_directly(server: Coturn) -> None:
     options = PeerOptions(addresses=("127.0.0.1",), ice_servers=(server.server(secret="another"),))
     async with ends(options) as (caller, answerer):
@@ -190,37 +243,12 @@ def test_retries_begin_early_and_end() -> None:
     assert 12.0 <= sum(delays) <= 12.6
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("turn:a.example", ("a.example", 3478, "UDP", True)),
-        ("turn:a.example:80?transport=tcp", ("a.example", 80, "TCP", True)),
-        ("turns:a.example:443?transport=tcp", ("a.example", 443, "TLS", True)),
-        ("turns:a.example", ("a.example", 5349, "TLS", True)),
-        ("turn:[2001:db8::1]:3478", ("2001:db8::1", 3478, "UDP", True)),
-        ("stun:a.example", ("a.example", 3478, "UDP", False)),
-    ],
-)
-def test_urls_as_the_rfcs_write_them(text: str, expected: tuple[str, int, str, bool]) -> None:
-    url = parse_ice_url(text)
-    assert url is not None
-    assert (url.host, url.port, url.transport.name, url.relay) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "http://a", "turn:", "turn:a:99999", "turn:a:53", "turns:a?transport=udp", "turn:a b", "stuns:a"],
-)
-def test_urls_we_cannot_use(text: str) -> None:
-    assert parse_ice_url(text) is None
-
-
-@pytest.mark.parametrize("rung", ["udp", "tcp"])
-async def test_closing_when_the_server_is_gone_still_ends(tmp_path: Path, rung: str) -> None:
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+async def test_closing_when_the_server_is_gone_still_ends(tmp_path: Path, protocol: str) -> None:
     peers: list[Peer] = []
     async with coturn(tmp_path) as server:
         for _ in range(2):
-            peer = Peer(relay(server.server(getattr(server, rung))), on_rtp=print, on_event=print)
+            peer = Peer(relay(server.server(getattr(server, protocol))), on_rtp=print, on_event=print)
             await peer.create_offer()
             peers.append(peer)
     tasks = asyncio.all_tasks()
@@ -268,6 +296,19 @@ async def test_a_refused_repetition_is_not_the_last_word(granted: bool) -> None:
                 await running
 
 
+async def test_a_request_is_sent_out_of_turn_but_not_twice_in_a_moment() -> None:
+    sent = Sent()
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    transaction = QuickTransaction(request, ("192.0.2.1", 1), sent, delays=(WAIT_S,))
+    running = asyncio.create_task(transaction.run())
+    await asyncio.sleep(0)
+    transaction.ask_again(1000.0)
+    assert not sent.twice.is_set()
+    transaction.ask_again(-1.0)
+    assert sent.twice.is_set()
+    running.cancel()
+
+
 async def test_an_unsigned_answer_is_no_answer() -> None:
     request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
     transaction = QuickTransaction(
@@ -285,3 +326,26 @@ async def test_two_first_clients_in_one_moment_both_get_in(server: Coturn) -> No
     """coturn 4.6 refuses one of two when they are the first ones since its start."""
     async with ends(relay(server.server())) as (caller, answerer):
         await asyncio.gather(caller.peer.create_offer(), answerer.peer.create_offer())
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+async def test_a_clock_that_is_set_in_the_call_leaves_the_channels_alone(
+    server: Coturn, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set back, the permission would not be refreshed for days; set forward, at every packet."""
+    monkeypatch.setattr(turn, "CHANNEL_REFRESH_S", 1.0)
+    async with ends(relay(server.server())) as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await answerer.hears(caller, count=5)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + days * 86400)
+        bound = server.log.read_text().count("CHANNEL_BIND processed")
+        end = time.monotonic() + 4.0
+        while time.monotonic() < end:
+            await answerer.hears(caller, count=5)
+        await caller.hears(answerer, count=5)
+        refreshed = server.log.read_text().count("CHANNEL_BIND processed") - bound
+        assert 2 <= refreshed <= 12
+        round_trip_s = caller.peer.stats().round_trip_s
+        assert round_trip_s is None or round_trip_s < 60.0

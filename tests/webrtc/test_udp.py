@@ -1,4 +1,4 @@
-"""One socket between the loop and the thread that polls: nothing lost, nothing in the wrong thread."""
+"""One socket between the loop and the thread that asks: nothing lost, nothing in the wrong thread."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
+from voicemeet_edge.testing.waiting import until
 from voicemeet_edge.webrtc import udp
 from voicemeet_edge.webrtc.turn import QuickTurnUdp
 from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
@@ -66,30 +68,25 @@ async def pair() -> AsyncIterator[tuple[UdpTransport, User, UdpTransport]]:
 
 
 @contextmanager
-def polled(transport: UdpTransport) -> Iterator[threading.Thread]:
-    """Poll from a thread, as the loudspeaker's does, until left."""
+def asked(transport: UdpTransport) -> Iterator[list[udp.Datagram]]:
+    """Ask from a thread, as the loudspeaker's does, until left; gives what it was answered."""
     stop = threading.Event()
+    answered: list[udp.Datagram] = []
 
     def run() -> None:
         while not stop.wait(0.002):
-            transport.poll()
+            answered.extend(transport.receive())
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield thread
+        yield answered
     finally:
         stop.set()
         thread.join(WAIT_S)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread
-            await asyncio.sleep(0.005)
-
-
-async def test_the_loop_reads_when_nobody_polls() -> None:
+async def test_the_loop_reads_when_nobody_asks() -> None:
     async with pair() as (_, user, sender):
         for data in (MEDIA, OTHER, MEDIA):
             sender.sendto(data)
@@ -98,28 +95,31 @@ async def test_the_loop_reads_when_nobody_polls() -> None:
         assert {thread for *_, thread in [*user.media, *user.others]} == {threading.get_ident()}
 
 
-async def test_media_stays_in_the_thread_that_polls_and_the_rest_goes_to_the_loop() -> None:
+async def test_media_is_handed_to_the_thread_that_asks_and_the_rest_to_the_loop() -> None:
     async with pair() as (transport, user, sender):
-        with polled(transport) as thread:
-            await until(lambda: transport._lent)
+        with asked(transport) as answered:
+            await until(lambda: transport.is_lent)
+            user.media.clear()
             for _ in range(20):
                 sender.sendto(MEDIA)
                 sender.sendto(OTHER)
-            await until(lambda: len(user.media) == 20 and len(user.others) == 20)
-            assert {ident for *_, ident in user.media} == {thread.ident}
+            await until(lambda: len(answered) == 20 and len(user.others) == 20)
+            assert {data for data, *_ in answered} == {MEDIA}
+            assert {address for _, address, _ in answered} == {sender.get_extra_info("sockname")}
+            assert not user.media
             assert {ident for _, ident in user.others} == {threading.get_ident()}
 
 
-async def test_the_loop_takes_over_when_the_polls_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_loop_takes_over_when_nobody_asks_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp, "IDLE_S", 0.02)
     async with pair() as (transport, user, sender):
         for round_ in range(1, 4):
-            with polled(transport):
-                await until(lambda: transport._lent)
+            with asked(transport):
+                await until(lambda: transport.is_lent)
             sender.sendto(MEDIA)
             await until(lambda: len(user.media) == round_)  # noqa: B023 - awaited within the round
             assert user.media[-1][2] == threading.get_ident()
-            assert not transport._lent
+            assert not transport.is_lent
 
 
 async def test_the_arrival_is_the_kernels() -> None:
@@ -136,19 +136,28 @@ async def test_the_arrival_is_the_kernels() -> None:
         assert arrival < woken
 
 
+async def test_a_kernel_without_time_stamps_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "SO_TIMESTAMPNS", 9999)  # an option that no kernel has
+    before = time.monotonic()
+    async with pair() as (_, user, sender):
+        sender.sendto(b"\x80 voice")
+        await until(lambda: bool(user.media))
+    assert before <= user.media[0][1] <= time.monotonic()
+
+
 def test_a_clock_that_was_set_makes_no_arrival_from_another_time() -> None:
     def stamp(age_s: float) -> list[tuple[int, int, bytes]]:
         nanoseconds = time.time_ns() - int(age_s * 1e9)
-        packed = udp._TIMESPEC.pack(*divmod(nanoseconds, 10**9))
-        return [(socket.SOL_SOCKET, udp._SO_TIMESTAMPNS, packed)]
+        packed = udp.TIMESPEC.pack(*divmod(nanoseconds, 10**9))
+        return [(socket.SOL_SOCKET, udp.SO_TIMESTAMPNS, packed)]
 
-    assert udp._age(stamp(3600.0)) == 0.0
-    assert udp._age(stamp(-3600.0)) == 0.0
-    assert udp._age(stamp(0.1)) >= 0.1
-    assert udp._age([]) == udp._age([(0, 0, b"")]) == 0.0
+    assert udp.age_of(stamp(3600.0)) == 0.0
+    assert udp.age_of(stamp(-3600.0)) == 0.0
+    assert udp.age_of(stamp(0.1)) >= 0.1
+    assert udp.age_of([]) == udp.age_of([(0, 0, b"")]) == 0.0
 
 
-async def test_close_while_a_thread_polls_and_another_sends() -> None:
+async def test_close_while_a_thread_asks_and_another_sends() -> None:
     for _ in range(20):
         async with pair() as (transport, user, sender):
             stop = threading.Event()
@@ -159,18 +168,18 @@ async def test_close_while_a_thread_polls_and_another_sends() -> None:
 
             sending = threading.Thread(target=send)
             sending.start()
-            with polled(transport):
-                await until(lambda user=user: bool(user.media))  # type: ignore[misc]
+            with asked(transport) as answered:
+                await until(lambda user=user, answered=answered: bool(user.media or answered))  # type: ignore[misc]
                 transport.close()
                 sender.close()
-                count = len(user.media)
+                count = len(user.media) + len(answered)
                 transport.close()
                 await asyncio.sleep(0.01)
             stop.set()
             sending.join(WAIT_S)
             assert user.lost == 1
-            assert len(user.media) <= count + 1
-            transport.poll()
+            assert len(user.media) + len(answered) <= count + udp.BATCH
+            assert transport.receive() == []
             transport.sendto(MEDIA, ("127.0.0.1", 9))
             assert transport.is_closing()
 
@@ -193,16 +202,15 @@ async def test_a_refused_connection_is_told_on_the_loop() -> None:
 
 
 async def test_a_full_socket_drops_and_counts() -> None:
-    async with pair() as (_, _, sender):
+    class Full(socket.socket):
+        @override
+        def send(self, data: Any, flags: int = 0) -> int:
+            raise BlockingIOError
 
-        class Full:
-            def send(self, data: bytes) -> int:
-                raise BlockingIOError
-
-        whole, sender._socket = sender._socket, Full()  # type: ignore[assignment]
-        sender.sendto(MEDIA)
-        sender._socket = whole
-        assert sender.dropped == 1
+    sender = UdpTransport(Full(socket.AF_INET, socket.SOCK_DGRAM), User())
+    sender.sendto(MEDIA)
+    assert sender.dropped == 1
+    sender.close()
 
 
 async def test_an_address_that_is_not_ours() -> None:

@@ -8,24 +8,24 @@ with a limit, so that a driver that stopped delivering is a lost device and not 
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
 import select
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import alsaaudio
+from typing_extensions import override
 
-from voicemeet_edge.audio.card import (
-    PERIOD_BYTES,
-    PERIOD_SAMPLES,
-    SAMPLE_RATE,
-    CaptureStream,
-    PlaybackStream,
-    SoundCard,
-)
+from voicemeet_edge.audio.card import CaptureStream, PlaybackStream, SoundCard
+from voicemeet_edge.audio.choice import AUTO, Choice, SoundDevice, choose
+from voicemeet_edge.audio.devices import list_devices
+from voicemeet_edge.audio.hardware_mixer import make_audible
 from voicemeet_edge.errors import DeviceLostError, SoundError, SoundFatalError, XrunError
+from voicemeet_edge.threads import named_thread
+from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ LOST_STATES = (alsaaudio.PCM_STATE_DISCONNECTED, alsaaudio.PCM_STATE_SUSPENDED)
 FATAL_TEXTS = ("Invalid argument", "Operation not permitted", "Permission denied")
 """strerror texts that waiting does not mend; anything else is taken for a lost device (no errno comes)."""
 
+BUSY_TEXT = "Device or resource busy"
+
 OpenPcm = Callable[..., Any]
 
 
@@ -48,7 +50,14 @@ def _to_sound_error(error: alsaaudio.ALSAAudioError, doing: str) -> SoundError:
     text = str(error)
     if any(fatal in text for fatal in FATAL_TEXTS):
         return SoundFatalError(f"{doing}: {text}")
+    if BUSY_TEXT in text:
+        return DeviceLostError(f"{doing}: another program holds it", code="sound_device_busy")
     return DeviceLostError(f"{doing}: {text}")
+
+
+def _lost(error: alsaaudio.ALSAAudioError, doing: str) -> DeviceLostError:
+    """Map what an open stream says: it worked before, so whatever it is, opening it again may mend it."""
+    return DeviceLostError(f"{doing}: {error}")
 
 
 def _open(open_pcm: OpenPcm, device: str, kind: int) -> Any:
@@ -85,7 +94,7 @@ def _close(pcm: Any) -> None:
             except alsaaudio.ALSAAudioError as error:
                 logger.debug("closing a card that is gone: %s", error)
 
-    closer = threading.Thread(target=close, name="sound-close", daemon=True)
+    closer = named_thread("sound-close", close)
     closer.start()
     closer.join(CLOSE_S)
     if closer.is_alive():
@@ -115,7 +124,7 @@ class _Stream:
                 raise DeviceLostError(f"{doing}: the card was unplugged or suspended")
             events = pcm.polldescriptors_revents(self._poll.poll(POLL_MS))
         except alsaaudio.ALSAAudioError as error:
-            raise _to_sound_error(error, doing) from error
+            raise _lost(error, doing) from error
         if time.monotonic() - since > STUCK_S:
             raise DeviceLostError(f"{doing}: the card stopped")
         if not events & (select.POLLIN | select.POLLOUT):
@@ -136,6 +145,7 @@ class AlsaCapture(_Stream, CaptureStream):
         super().__init__(pcm)
         self._pending = bytearray()
 
+    @override
     def read(self) -> bytes:
         """Return the next period; see `CaptureStream.read`."""
         doing = "read the microphone"
@@ -144,7 +154,7 @@ class AlsaCapture(_Stream, CaptureStream):
             try:
                 count, data = self._open_pcm.read()
             except alsaaudio.ALSAAudioError as error:
-                raise _to_sound_error(error, doing) from error
+                raise _lost(error, doing) from error
             if count == EPIPE:
                 self._pending.clear()
                 raise XrunError("the microphone's buffer ran over")
@@ -173,8 +183,9 @@ class AlsaPlayback(_Stream, PlaybackStream):
         try:
             self._open_pcm.write(self._silence)
         except alsaaudio.ALSAAudioError as error:
-            raise _to_sound_error(error, "start the loudspeaker") from error
+            raise _lost(error, "start the loudspeaker") from error
 
+    @override
     def write(self, pcm: bytes) -> None:
         """Write one period; see `PlaybackStream.write`."""
         doing = "write to the loudspeaker"
@@ -184,7 +195,7 @@ class AlsaPlayback(_Stream, PlaybackStream):
             try:
                 count = self._open_pcm.write(rest)
             except alsaaudio.ALSAAudioError as error:
-                raise _to_sound_error(error, doing) from error
+                raise _lost(error, doing) from error
             if count == EPIPE:
                 self._fill()
                 raise XrunError("the loudspeaker ran dry")
@@ -194,33 +205,79 @@ class AlsaPlayback(_Stream, PlaybackStream):
                 self._wait(since, doing)
             rest = rest[count * 2 :]
 
-    def delay_samples(self) -> int:
-        """Samples not yet heard: pyalsaaudio has no delay(), so what is not free in the buffer."""
-        try:
-            free = int(self._open_pcm.avail())
-        except (alsaaudio.ALSAAudioError, DeviceLostError):
-            return 0
-        return max(self._buffer_samples - free, 0) if free >= 0 else 0
-
 
 class AlsaCard(SoundCard):
-    """A microphone and a loudspeaker by ALSA name, such as `plughw:CARD=Device`.
+    """A microphone and a loudspeaker by what the settings say, looked for anew each time one is opened.
 
     Args:
-        capture: name of the microphone.
-        playback: name of the loudspeaker.
+        capture: "auto", "usb:vendor:product", "port:1-1.2", or an ALSA name such as `plughw:CARD=Device`.
+        playback: the same for the loudspeaker.
         open_pcm: pyalsaaudio's PCM class; tests of its failures put another in its place.
+        devices: lists what the machine has.
     """
 
-    def __init__(self, capture: str, playback: str, *, open_pcm: OpenPcm = alsaaudio.PCM) -> None:
+    def __init__(
+        self,
+        capture: str = AUTO,
+        playback: str = AUTO,
+        *,
+        open_pcm: OpenPcm = alsaaudio.PCM,
+        devices: Callable[[], list[SoundDevice]] = list_devices,
+    ) -> None:
         self.capture = capture
         self.playback = playback
         self._open = open_pcm
+        self._devices = devices
+        self._said = ""
+        self._audible: set[tuple[str, bool]] = set()
+        _silence_alsa()
 
+    def choice(self) -> Choice:
+        """What would be opened now, and why."""
+        return choose(self._devices(), self.capture, self.playback)
+
+    @override
     def open_capture(self) -> AlsaCapture:
         """Open the microphone."""
-        return AlsaCapture(_open(self._open, self.capture, alsaaudio.PCM_CAPTURE))
+        return AlsaCapture(self._opened(alsaaudio.PCM_CAPTURE))
 
+    @override
     def open_playback(self) -> AlsaPlayback:
         """Open the loudspeaker."""
-        return AlsaPlayback(_open(self._open, self.playback, alsaaudio.PCM_PLAYBACK))
+        return AlsaPlayback(self._opened(alsaaudio.PCM_PLAYBACK))
+
+    def _opened(self, kind: int) -> Any:
+        choice = self.choice()
+        is_capture = kind == alsaaudio.PCM_CAPTURE
+        name = choice.capture if is_capture else choice.playback
+        if choice.why != self._said:
+            self._said = choice.why
+            logger.info("sound: %s", choice.why)
+        if name is None:
+            self._audible.clear()
+            raise DeviceLostError(f"there is no {'microphone' if is_capture else 'loudspeaker'}")
+        try:
+            pcm = _open(self._open, name, kind)
+        except DeviceLostError:
+            self._audible.discard((name, is_capture))  # another card of that name may come back muted
+            raise
+        if (name, is_capture) not in self._audible:
+            self._audible.add((name, is_capture))
+            make_audible(name, capture=is_capture)
+        return pcm
+
+
+def _say_nothing(_file: bytes, _line: int, _function: bytes, _error: int, _format: bytes) -> None:
+    """Take what ALSA's library would write to stderr, past our log: the exception says it."""
+
+
+_TEXT, _NUMBER = ctypes.c_char_p, ctypes.c_int
+_say_nothing_to_c = ctypes.CFUNCTYPE(None, _TEXT, _NUMBER, _TEXT, _NUMBER, _TEXT)(_say_nothing)
+
+
+@functools.cache
+def _silence_alsa() -> None:
+    try:
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_say_nothing_to_c)
+    except (OSError, AttributeError):
+        logger.debug("ALSA's library keeps talking")

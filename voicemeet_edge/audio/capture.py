@@ -12,47 +12,47 @@ from collections.abc import Callable
 
 import numpy as np
 
-from voicemeet_edge.audio.card import PERIOD_MS, PERIOD_SAMPLES, CaptureStream, SoundCard
-from voicemeet_edge.audio.codec import FRAME_SAMPLES
+from voicemeet_edge.audio.ambient import AmbientLevel
+from voicemeet_edge.audio.call_audio import CallAudio
+from voicemeet_edge.audio.card import CaptureStream, SoundCard
+from voicemeet_edge.audio.echo_reference import EchoReference
 from voicemeet_edge.audio.events import CaptureClosed, CaptureOpened, EngineEvent, SoundFailed, SoundRecovered
-from voicemeet_edge.audio.line import Line
-from voicemeet_edge.audio.mixer import Frame, Mixer
-from voicemeet_edge.audio.reference import FarReference
+from voicemeet_edge.audio.mixer import Mixer
 from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
 from voicemeet_edge.errors import XrunError
 from voicemeet_edge.voice.echo import EchoCanceller
+from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_MS, PERIOD_SAMPLES, Samples
 
-FRAME_S = FRAME_SAMPLES / 48_000  # s
-SILENCE = bytes(2 * FRAME_SAMPLES)
 REST_SLACK_S = 0.0004  # s after a frame should be there; woken too early, a second wake would follow
 REST_FRAMES = 50  # frames (1 s) between two looks at the card's own clock: at 500 ppm it moved 0.5 ms
 
 
-class CaptureSide:
-    """Everything between the microphone and `Line.encode`."""
+class CaptureThread:
+    """Everything between the microphone and `CallAudio.encode`."""
 
     def __init__(
         self,
         card: SoundCard,
         canceller: EchoCanceller,
-        reference: FarReference,
+        reference: EchoReference,
         emit: Callable[[EngineEvent], None],
         *,
         real_time: bool,
     ) -> None:
-        self.line: Line | None = None
+        self.call: CallAudio | None = None
         """Set by the loop; the microphone is open only while there is one."""
-        self.muted = False
         self.gain = 1.0
         self.open = False
         """True from before the stream opens until it is surely closed."""
+        self.ambient = AmbientLevel()
+        """Told in this thread, asked on the loop."""
         self._canceller = canceller
         self._reference = reference
         self._emit = emit
         self._told_open = False
         self._mixer = Mixer()
-        self._half: tuple[bytes, Frame] | None = None  # the frame's first period and its far end
-        self._served: Line | None = None
+        self._half: tuple[bytes, Samples] | None = None  # the frame's first period and its far end
+        self._served: CallAudio | None = None
         self._last_read = 0.0
         self._gap = True
         self._frame_at: float | None = None  # when the card had the last frame whole; None: not known
@@ -60,7 +60,7 @@ class CaptureSide:
         self.worker: StreamWorker[CaptureStream] = StreamWorker(
             "sound-capture",
             StreamHooks(
-                wanted=lambda: self.line is not None,
+                wanted=lambda: self.call is not None,
                 open=card.open_capture,
                 step=self._step,
                 opening=self._opening,
@@ -71,6 +71,11 @@ class CaptureSide:
             ),
             real_time=real_time,
         )
+
+    @property
+    def echo_db(self) -> float | None:
+        """How loud the loudspeaker comes back, dB over what was played, at most; None before it is known."""
+        return self._canceller.echo_db
 
     def _opening(self) -> None:
         self.open = True
@@ -89,11 +94,12 @@ class CaptureSide:
             self._emit(CaptureClosed())
 
     def _step(self, stream: CaptureStream | PacedSilence) -> None:
-        line = self.line
-        if line is not self._served:
-            self._served, self._half, self._last_read = line, None, time.monotonic()
+        call = self.call
+        if call is not self._served:
+            self._served, self._half, self._last_read = call, None, time.monotonic()
+            self.ambient.reset()
         if self._half is None:
-            self._rest()
+            self._sleep_until_frame()
         try:
             pcm = stream.read()
         except XrunError:
@@ -103,9 +109,9 @@ class CaptureSide:
             self._frame_at = None
             raise
         far = self._reference.take()
-        if line is None or line is not self.line:
+        if call is None or call is not self.call:
             return  # hung up while we waited: not one more frame leaves
-        self._keep_rtp_clock(line)
+        self._keep_rtp_clock(call)
         if self._half is None:
             self._half = pcm, far
             return
@@ -114,14 +120,12 @@ class CaptureSide:
         # Joining bytes is a fraction of what joining arrays costs.
         both_far = np.frombuffer(b"".join((first_far.data, far.data)), np.int16)
         near = self._canceller.process(np.frombuffer(first + pcm, np.int16), both_far)
-        if self.muted:
-            line.encode(SILENCE, FRAME_SAMPLES)
-        else:
-            line.encode(self._amplified(near).tobytes(), FRAME_SAMPLES)
+        self.ambient.take(near)
+        call.encode(self._amplified(near).tobytes(), FRAME_SAMPLES)
         if self._frame_at is None:
             self._frame_at = self._last_read
 
-    def _amplified(self, frame: Frame) -> Frame:
+    def _amplified(self, frame: Samples) -> Samples:
         if self.gain == 1.0:
             return frame
         # The mixer works in periods, and in one buffer.
@@ -130,7 +134,7 @@ class CaptureSide:
         scaled[PERIOD_SAMPLES:] = self._mixer.scale(frame[PERIOD_SAMPLES:], self.gain)
         return scaled
 
-    def _rest(self) -> None:
+    def _sleep_until_frame(self) -> None:
         """Sleep until both periods of the next frame are there: one wake for each frame instead of two.
 
         Nothing is sent before the second one anyway. A wake costs 50 µs of CPU on x86, and whatever runs
@@ -146,11 +150,11 @@ class CaptureSide:
         else:
             time.sleep(wait)
 
-    def _keep_rtp_clock(self, line: Line) -> None:
+    def _keep_rtp_clock(self, call: CallAudio) -> None:
         """After an overrun or a new stream, skip what was lost, so that the peer's delay stays true."""
         now = time.monotonic()
         if self._gap:
             self._gap = False
             lost_s = now - self._last_read - PERIOD_MS * 1e-3
-            line.skip(max(int(lost_s / FRAME_S), 0) * FRAME_SAMPLES)
+            call.skip(max(int(lost_s / FRAME_S), 0) * FRAME_SAMPLES)
         self._last_read = now

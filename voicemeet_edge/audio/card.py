@@ -8,11 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-SAMPLE_RATE = 48_000  # Hz; Opus' own rate, and what USB cards do natively
-PERIOD_MS = 10  # ms; AEC3 works in 10 ms frames, so do we
-PERIOD_SAMPLES = SAMPLE_RATE * PERIOD_MS // 1000  # 480 samples, mono
-PERIOD_BYTES = PERIOD_SAMPLES * 2  # signed 16-bit little endian
-
 
 class CaptureStream(Protocol):
     """An open microphone."""
@@ -38,9 +33,6 @@ class PlaybackStream(Protocol):
 
         Raises: as `CaptureStream.read`; after XrunError the same period may be written again.
         """
-
-    def delay_samples(self) -> int:
-        """Samples written and not yet heard; 0 when not known."""
 
     def close(self) -> None:
         """Drop what was not heard and free the card; idempotent, never raises."""

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from voicemeet_edge.audio.events import VoiceOptions
+from voicemeet_edge.settings import AudioSettings
+from voicemeet_edge.voice.control import SendControl
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout, PlayoutStats
 from voicemeet_edge.voice.red import RedPacker
 from voicemeet_edge.voice.sender import VoiceSender
 
-FRAME_SAMPLES = 960  # 20 ms: two periods make one Opus frame
-
 
 class Encoder(Protocol):
-    """Turns 20 ms of sound into one payload, by the loss the peer reports."""
+    """Turns sound into payloads, by what the line carries."""
 
-    def encode(self, pcm: bytes, timestamp: int) -> bytes:
-        """Encode FRAME_SAMPLES samples."""
-
-    def report_loss(self, fraction: float) -> None:
-        """Take the loss of one receiver report, 0..1."""
+    def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int] | None:
+        """Take FRAME_SAMPLES samples; returns a payload and its timestamp when there is enough for one."""
 
     def close(self) -> None:
         """Free it."""
@@ -34,18 +30,21 @@ class Encoder(Protocol):
 class FixedRateSender:
     """Opus at the one bit rate of the settings, with in-band FEC as strong as the loss."""
 
-    def __init__(self, bitrate: int, complexity: int, red_payload_type: int | None = None) -> None:
+    def __init__(
+        self, control: SendControl, bitrate: int, complexity: int, red_payload_type: int | None = None
+    ) -> None:
+        self._control = control
+        self._percent = 0
         self._encoder = OpusEncoder(bitrate, complexity, fec=True)
         self._packer = None if red_payload_type is None else RedPacker(red_payload_type)
 
-    def encode(self, pcm: bytes, timestamp: int) -> bytes:
+    def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int]:
         """Encode one frame; as RED without copies where the other side was promised RED."""
+        if self._control.chance_percent != self._percent:
+            self._percent = self._control.chance_percent
+            self._encoder.set_loss(self._percent)
         payload = self._encoder.encode(pcm)
-        return payload if self._packer is None else self._packer.pack(payload, timestamp)
-
-    def report_loss(self, fraction: float) -> None:
-        """Take the loss of one receiver report, 0..1."""
-        self._encoder.set_loss(round(100.0 * fraction))
+        return (payload if self._packer is None else self._packer.pack(payload, timestamp)), timestamp
 
     def close(self) -> None:
         """Free the encoder."""
@@ -72,7 +71,7 @@ class PlayoutBuffer(Protocol):
 class Codec(Protocol):
     """Makes both for one call."""
 
-    def encoder(self, red_payload_type: int | None) -> Encoder:
+    def encoder(self, red_payload_type: int | None, control: SendControl) -> Encoder:
         """Called in the capture thread."""
 
     def playout(self) -> PlayoutBuffer:
@@ -82,17 +81,17 @@ class Codec(Protocol):
 class OpusCodec:
     """Opus with the sender and the adaptive playout of voice/."""
 
-    def __init__(self, options: VoiceOptions) -> None:
-        self._bitrate = options.bitrate
-        self._complexity = options.complexity
+    def __init__(self, settings: AudioSettings) -> None:
+        self._bitrate = settings.bitrate
+        self._complexity = settings.complexity
         # The first one loads libopus, 16 ms that the first call shall not wait for.
         Playout()
 
-    def encoder(self, red_payload_type: int | None) -> Encoder:
-        """Return what sends by the loss reports, or at a fixed rate when the settings name another one."""
-        if self._bitrate is not None and self._bitrate != CLEAN_BITRATE:
-            return FixedRateSender(self._bitrate, self._complexity, red_payload_type)
-        return VoiceSender(complexity=self._complexity, red_payload_type=red_payload_type)
+    def encoder(self, red_payload_type: int | None, control: SendControl) -> Encoder:
+        """Return what sends as the line carries, or at a fixed rate when the settings name another one."""
+        if self._bitrate != CLEAN_BITRATE:
+            return FixedRateSender(control, self._bitrate, self._complexity, red_payload_type)
+        return VoiceSender(control, complexity=self._complexity, red_payload_type=red_payload_type)
 
     def playout(self) -> PlayoutBuffer:
         """Return an empty playout."""

@@ -15,50 +15,26 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.capture import CaptureSide
+from voicemeet_edge.audio.call_audio import CallAudio
+from voicemeet_edge.audio.capture import CaptureThread
 from voicemeet_edge.audio.card import SoundCard
 from voicemeet_edge.audio.codec import Codec, OpusCodec
-from voicemeet_edge.audio.events import (
-    CaptureClosed,
-    CaptureOpened,
-    EngineEvent,
-    EngineStats,
-    FirstAudioPlayed,
-    PathBack,
-    PathSilent,
-    SoundFailed,
-    SoundRecovered,
-    VoiceOptions,
-)
-from voicemeet_edge.audio.line import Line
+from voicemeet_edge.audio.echo_reference import EchoReference
+from voicemeet_edge.audio.events import EngineEvent, EngineStats
 from voicemeet_edge.audio.mixer import db_to_gain, volume_gain
-from voicemeet_edge.audio.playback import PATH_SILENT_S, PlaybackSide
-from voicemeet_edge.audio.reference import FarReference
-from voicemeet_edge.audio.uplink import Uplink
+from voicemeet_edge.audio.playback import PlaybackThread
 from voicemeet_edge.call.signs import Tone
+from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.voice.echo import choose
-from voicemeet_edge.voice.packet import RtpAudio
-
-__all__ = [
-    "CaptureClosed",
-    "CaptureOpened",
-    "EngineEvent",
-    "EngineStats",
-    "FirstAudioPlayed",
-    "PathBack",
-    "PathSilent",
-    "SoundFailed",
-    "SoundRecovered",
-    "VoiceEngine",
-    "VoiceOptions",
-]
+from voicemeet_edge.voice.format import SAMPLE_RATE
+from voicemeet_edge.voice.packet import RtpAudio, VoiceLink
 
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 2.0  # s; a thread that hangs in a driver longer than this is left behind
+TRY_S = 0.2  # s; two periods and the time to open
 PREPARE_S = 60.0  # s; a loudspeaker opened early for a call that never comes is closed again
 MAX_WORDS_S = 30  # s; nothing this device says is longer
-LOOP_TURNS = 2  # after that many turns of the loop, what waited in the sockets has been received
 
 
 class VoiceEngine:
@@ -67,27 +43,26 @@ class VoiceEngine:
     def __init__(
         self,
         card: SoundCard,
-        options: VoiceOptions,
+        settings: AudioSettings,
         *,
         loop: asyncio.AbstractEventLoop,
         on_event: Callable[[EngineEvent], None],
         codec: Codec | None = None,
+        real_time: bool = True,
     ) -> None:
         self._loop = loop
         self._on_event = on_event
-        self._codec = codec if codec is not None else OpusCodec(options)
-        self._line: Line | None = None
+        self._codec = codec if codec is not None else OpusCodec(settings)
+        self._call: CallAudio | None = None
         self._closed = False
         self._past = EngineStats()
-        self._reference = FarReference()
-        canceller = choose("half_duplex" if options.half_duplex else options.echo)
+        self._reference = EchoReference()
+        canceller = choose("half_duplex" if settings.half_duplex else settings.echo)
         logger.info("echo canceller: %s", canceller.name)
-        self._capture = CaptureSide(card, canceller, self._reference, self._emit, real_time=options.real_time)
-        self._playback = PlaybackSide(
-            card, self._reference, self._emit, self._ask_about_silence, real_time=options.real_time
-        )
-        self.set_volume(options.volume_percent)
-        self._capture.gain = db_to_gain(options.microphone_gain_db)
+        self._capture = CaptureThread(card, canceller, self._reference, self._emit, real_time=real_time)
+        self._playback = PlaybackThread(card, self._reference, self._emit, real_time=real_time)
+        self.set_volume(settings.volume)
+        self._capture.gain = db_to_gain(settings.microphone_gain_db)
 
     # Tones ------------------------------------------------------------------------------------
 
@@ -100,7 +75,7 @@ class VoiceEngine:
 
     def play_samples(self, samples: npt.NDArray[np.int16]) -> None:
         """Say something: 48 kHz mono samples, over the speech of the other side."""
-        if len(samples) > MAX_WORDS_S * 48_000:
+        if len(samples) > MAX_WORDS_S * SAMPLE_RATE:
             raise ValueError(f"more than {MAX_WORDS_S} s to say")
         self._tell_tones(lambda player: player.play_samples(samples))
 
@@ -123,69 +98,66 @@ class VoiceEngine:
         self._playback.worker.wake()
         self._capture.worker.wake()
 
-    def start_call(
-        self,
-        send: Callable[[bytes, int], None],
-        *,
-        red_payload_type: int | None = None,
-        any_thread: Callable[[], bool] | None = None,
-        poll: Callable[[], None] | None = None,
-    ) -> None:
-        """Open both directions, each in its thread; every 20 ms `send(payload, timestamp)`.
+    def try_playback(self) -> None:
+        """Open the loudspeaker for a moment: `PlaybackOpened` or `SoundFailed` says what came of it."""
+        if not self._closed:
+            self._playback.hold_until = max(self._playback.hold_until, time.monotonic() + TRY_S)
+            self._playback.worker.wake()
 
-        Args:
-            send: called on the loop, or while `any_thread()` is true in the capture thread.
-            red_payload_type: Opus' own (see `VoiceSender`); then every payload is an audio/red one.
-            any_thread: whether `send` may be called in the capture thread just now.
-            poll: called in the playback thread when sound is needed; may call `receive` with what came.
+    def start_call(self, link: VoiceLink) -> None:
+        """Open both directions, each in its thread; every 20 ms a frame goes out by `link.send`.
+
+        In the capture thread while the link allows it, else on the loop. The playback thread asks
+        `link.receive` for packets when it needs sound; what comes otherwise is given to `receive` here.
         """
         if self._closed:
             return
         self.stop_call()
-        self._line = Line(Uplink(self._loop, send, any_thread), self._codec, red_payload_type, poll)
-        self._playback.line = self._line
-        self._capture.line = self._line
+        self._call = CallAudio(link, self._codec, self._loop)
+        self._playback.call = self._call
+        self._capture.call = self._call
         self._playback.worker.wake()
         self._capture.worker.wake()
 
-    def receive(self, packet: RtpAudio) -> None:
-        """Take a decrypted packet, on the loop or from `poll`; dropped when there is no call."""
-        line = self._line
-        if line is None:
+    def start_listening(self, link: VoiceLink) -> None:
+        """Open the loudspeaker alone: what comes is heard, the microphone stays closed."""
+        if self._closed:
             return
-        now = time.monotonic()
-        silence_s = now - line.last_arrival
-        line.receive(packet, now)
-        if line.silent:
-            line.silent = False
-            self._emit(PathBack(silence_s))
+        self.stop_call()
+        self._call = CallAudio(link, self._codec, self._loop)
+        self._playback.call = self._call
+        self._playback.worker.wake()
+
+    def receive(self, packet: RtpAudio) -> None:
+        """Take a decrypted packet that came on the loop; dropped when there is no call."""
+        call = self._call
+        if call is None:
+            return
+        call.receive(packet, time.monotonic())
 
     def stop_call(self) -> None:
         """Send nothing more from now on and close the microphone; tones play to their end."""
         self._playback.hold_until = 0.0
-        line, self._line = self._line, None
-        self._capture.line = self._playback.line = None
-        if line is not None:
-            line.uplink.stop()
-            self._past = self._with_line(self._past, line)
-
-    def set_loss(self, fraction: float) -> None:
-        """Take the loss of one receiver report of the peer, 0..1; call it once for each report."""
-        if self._line is not None:
-            self._line.loss_reports.append(min(max(fraction, 0.0), 1.0))
+        call, self._call = self._call, None
+        self._capture.call = self._playback.call = None
+        if call is not None:
+            call.sender.stop()
+            self._past = self._with_call(self._past, call)
 
     def set_volume(self, percent: float) -> None:
         """Set the loudness of everything, 0..100."""
+        self.volume = percent
+        self._boost_db = 0.0
         self._playback.gain = volume_gain(percent)
 
-    def set_muted(self, muted: bool) -> None:
-        """Send silence instead of the microphone; packets and their sizes stay the same."""
-        self._capture.muted = muted
+    def follow_noise(self) -> None:
+        """In a call, be as much louder as it is loud at the microphone; else as loud as was set."""
+        self._boost_db = self._capture.ambient.boost_db if self._call is not None else 0.0
+        self._playback.gain = min(1.0, volume_gain(self.volume) * db_to_gain(self._boost_db))
 
-    @property
-    def muted(self) -> bool:
-        """Whether silence is sent."""
-        return self._capture.muted
+    def set_microphone_gain(self, gain_db: float) -> None:
+        """Amplify the microphone after the echo canceller, with saturation."""
+        self._capture.gain = db_to_gain(gain_db)
 
     @property
     def capture_open(self) -> bool:
@@ -197,9 +169,19 @@ class VoiceEngine:
         """Whether the loudspeaker's stream is open."""
         return self._playback.open
 
+    @property
+    def capture_alive_at(self) -> float | None:
+        """When the capture thread last served a period (monotonic); None while no microphone is wanted."""
+        return self._capture.worker.alive_at
+
+    @property
+    def playback_alive_at(self) -> float | None:
+        """When the playback thread last served a period (monotonic); None while nothing is to be played."""
+        return self._playback.worker.alive_at
+
     def stats(self) -> EngineStats:
         """Return the counters."""
-        counted = self._with_line(self._past, self._line) if self._line is not None else self._past
+        counted = self._with_call(self._past, self._call) if self._call is not None else self._past
         capture, playback = self._capture.worker, self._playback.worker
         return replace(
             counted,
@@ -207,18 +189,21 @@ class VoiceEngine:
             playback_xruns=playback.xruns,
             sound_losses=capture.losses + playback.losses,
             thread_errors=capture.errors + playback.errors,
+            ambient_db=self._capture.ambient.level_db,
+            echo_db=self._capture.echo_db,
+            noise_boost_db=self._boost_db,
             reference_gaps=self._reference.gaps,
             reference_slips=self._reference.slips,
         )
 
     @staticmethod
-    def _with_line(stats: EngineStats, line: Line) -> EngineStats:
+    def _with_call(stats: EngineStats, call: CallAudio) -> EngineStats:
         return replace(
             stats,
-            frames_sent=stats.frames_sent + line.uplink.sent,
-            frames_dropped=stats.frames_dropped + line.uplink.dropped,
-            packets_received=stats.packets_received + line.received,
-            playout=line.playout.stats,
+            frames_sent=stats.frames_sent + call.sender.sent,
+            frames_dropped=stats.frames_dropped + call.sender.dropped,
+            packets_received=stats.packets_received + call.received,
+            playout=call.playout.stats,
         )
 
     async def close(self) -> None:
@@ -239,20 +224,3 @@ class VoiceEngine:
             self._loop.call_soon_threadsafe(self._on_event, event)
         except RuntimeError:  # the loop is closed: nobody is left to be told
             logger.debug("an event came after the loop's end")
-
-    def _ask_about_silence(self, line: Line) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._confirm_silence, line, LOOP_TURNS)
-        except RuntimeError:
-            logger.debug("an event came after the loop's end")
-
-    def _confirm_silence(self, line: Line, turns: int) -> None:
-        """Say PathSilent only when it was the network that was silent, and not the loop that was busy."""
-        if turns > 0:
-            self._loop.call_soon(self._confirm_silence, line, turns - 1)
-            return
-        line.silence_asked = False
-        silence_s = time.monotonic() - line.last_arrival
-        if line is self._line and silence_s >= PATH_SILENT_S:
-            line.silent = True
-            self._on_event(PathSilent(silence_s))

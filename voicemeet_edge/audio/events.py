@@ -1,4 +1,4 @@
-"""What the engine is told, tells and counts; values only."""
+"""What the engine tells and counts; values only."""
 
 from __future__ import annotations
 
@@ -6,26 +6,6 @@ from dataclasses import dataclass
 
 from voicemeet_edge.errors import SoundError
 from voicemeet_edge.voice.playout import PlayoutStats
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceOptions:
-    """The voice part of the settings, already validated."""
-
-    volume_percent: float = 80.0
-    """0 (silent) to 100; speech and tones alike."""
-    microphone_gain_db: float = 0.0
-    """Added after the echo canceller, with saturation."""
-    echo: str = "auto"
-    """A name `voice.echo.choose` knows."""
-    half_duplex: bool = False
-    """Duck the microphone while the far end speaks, whatever `echo` says."""
-    bitrate: int | None = None
-    """Bits per second of Opus, always; None (or the clean rate itself) lets it follow the loss."""
-    complexity: int = 6
-    """Opus complexity 0 to 10; on x86 6 costs 8 ms of CPU per second of speech, 8 costs 11."""
-    real_time: bool = True
-    """Ask the kernel for real-time priority of the two sound threads; refusal is fine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +19,16 @@ class CaptureClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaybackOpened:
+    """The loudspeaker is open: it is there and works as far as a card can say."""
+
+
+@dataclass(frozen=True, slots=True)
 class FirstAudioPlayed:
     """The first decoded frame of the peer has been handed to the loudspeaker."""
 
     at_s: float
     """Monotonic time."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathSilent:
-    """Nothing was received for `since_s` seconds in a call; said once until `PathBack`."""
-
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class PathBack:
-    """Packets arrive again after `PathSilent`."""
-
-    after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +47,7 @@ class SoundRecovered:
     capture: bool
 
 
-EngineEvent = (
-    CaptureOpened | CaptureClosed | FirstAudioPlayed | PathSilent | PathBack | SoundFailed | SoundRecovered
-)
+EngineEvent = CaptureOpened | CaptureClosed | PlaybackOpened | FirstAudioPlayed | SoundFailed | SoundRecovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +64,12 @@ class EngineStats:
     frames_dropped: int = 0
     """Encoded frames thrown away because the loop stood still."""
     packets_received: int = 0
+    ambient_db: float | None = None
+    """Noise at the microphone in this call or the last, dB of full scale; None before it is known."""
+    echo_db: float | None = None
+    """How loud the loudspeaker comes back, dB over what was played, at most; None before it is known."""
+    noise_boost_db: float = 0.0
+    """How much louder the loudspeaker is for it."""
     reference_gaps: int = 0
     reference_slips: int = 0
     playout: PlayoutStats | None = None

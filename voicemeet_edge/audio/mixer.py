@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from voicemeet_edge.audio.card import PERIOD_BYTES, PERIOD_SAMPLES
-
-Frame = npt.NDArray[np.int16]
+from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_SAMPLES, Samples
 
 VOLUME_RANGE_DB = 40.0  # dB between volume 1 and 100: loudness is heard in ratios, so the knob is in dB
 SPEECH_UNDER_TONE = 0.35  # about -9 dB: a warning tone is heard over speech, and speech is still understood
@@ -35,7 +32,7 @@ class Mixer:
         self._out = np.zeros(PERIOD_SAMPLES, np.int16)
         self._silence = bytes(PERIOD_BYTES)
 
-    def scale(self, frame: Frame, gain: float) -> Frame:
+    def scale(self, frame: Samples, gain: float) -> Samples:
         """Return `frame` times `gain`, saturated; the result may be this object's buffer."""
         if gain == 1.0:
             return frame
@@ -45,7 +42,7 @@ class Mixer:
         np.multiply(frame, np.float32(gain), out=self._sum)
         return self._saturate()
 
-    def mix(self, speech: bytes | None, tone: Frame | None, gain: float) -> bytes:
+    def mix(self, speech: bytes | None, tone: Samples | None, gain: float) -> bytes:
         """Return s16le, tone over speech; the gain is the tone's, and speech comes at its own volume."""
         if tone is None:
             return self._silence if speech is None else speech
@@ -55,7 +52,7 @@ class Mixer:
             np.add(self._sum, self._part, out=self._sum)
         return self._saturate().tobytes()
 
-    def _saturate(self) -> Frame:
+    def _saturate(self) -> Samples:
         # The two ufuncs are what np.clip calls in the end, at a third of its price for so few samples.
         np.minimum(self._sum, PEAK, out=self._sum)
         np.maximum(self._sum, -PEAK, out=self._sum)

@@ -16,7 +16,12 @@ REPORT_SENT        880 80, 1109 80, 1319 200 (major, up)             -
 REPORT_WAITING     880 80, pause, 880 80, pause, 880 80              -
 REPORT_FAILED      880 80, 622 300                                   -
 DISTRUST           233+247 250 with 1400 120, three times (harsh)    -
+RESET_COUNT        1300 60                                           -
+RESET_ASKED        1300 600                                          -
+RESET_DONE         1300 200, 1040 200, 780 500 (down)                -
 WORDS_UNAVAILABLE  300 90, 300 90                                    -
+ANNOUNCEMENT       784 220, 659 220, 523 400 (a gong)                -
+DOOR_OPEN          1175 60, six times (a buzzing door)               -
 """
 
 from __future__ import annotations
@@ -28,15 +33,13 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.card import PERIOD_SAMPLES, SAMPLE_RATE
 from voicemeet_edge.call.signs import Tone
+from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE, Samples
 
 EDGE_MS = 8.0  # ms of raised cosine at both ends of a note: without it every note begins with a click
 PEAK_DBFS = -10.0  # dBFS; loud enough for a small speaker, and tone plus speech rarely saturates
 SOFT_DB = -12.0  # dB below the others: "still looking" is heard for a minute and must not tire
 QUEUE_LIMIT = 4  # tones waiting; more than that is older than what it tells about
-
-Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,11 @@ MELODIES: dict[Tone, Melody] = {
     Tone.REPORT_WAITING: Melody((_note(80, 880), _pause(150)) * 3),
     Tone.REPORT_FAILED: Melody((_note(80, 880), _note(300, 622))),
     Tone.DISTRUST: Melody(_ALARM * 3),
+    Tone.RESET_COUNT: Melody((_note(60, 1300),)),
+    Tone.RESET_ASKED: Melody((_note(600, 1300),)),
+    Tone.ANNOUNCEMENT: Melody((_note(220, 784), _note(220, 659), _note(400, 523))),
+    Tone.DOOR_OPEN: Melody((_note(60, 1175), _pause(60)) * 6),
+    Tone.RESET_DONE: Melody((_note(200, 1300), _note(200, 1040), _note(500, 780))),
     Tone.WORDS_UNAVAILABLE: Melody((_note(90, 300), _pause(90), _note(90, 300))),
 }
 

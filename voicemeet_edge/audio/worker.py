@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from voicemeet_edge.audio.card import PERIOD_BYTES, PERIOD_MS
 from voicemeet_edge.errors import SoundError, XrunError, is_retryable
+from voicemeet_edge.threads import named_thread
+from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_MS
 
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.2  # s; a hub that resets its USB bus is back in about a second
-LONGEST_RETRY_S = 5.0  # s; a card plugged in again is in use within this time
+LONGEST_RETRY_S = 0.5  # s; only what is wanted is retried, and a call waits for it
+HOPELESS_RETRY_S = 5.0  # s; for a card that says it will never do what we ask: it may be another by then
 IDLE_WAIT_S = 60.0  # s; an idle thread looks round once a minute even if nobody wakes it
 REAL_TIME_PRIORITY = 10  # of 99: above every ordinary task, below the kernel's own threads
 PACE_SLACK_S = 0.1  # s; the stand-in forgets time it slept through instead of making up for it
@@ -59,10 +61,6 @@ class PacedSilence:
         """Take a period when one has passed."""
         self._pace()
 
-    def delay_samples(self) -> int:
-        """Nothing waits here."""
-        return 0
-
     def close(self) -> None:
         """Nothing to free."""
 
@@ -98,16 +96,19 @@ class StreamWorker(Generic[Stream]):
         self._told = False
         self._retry_s = FIRST_RETRY_S
         self._retry_at = 0.0
+        self._is_idle = True
+        self._turned_at = 0.0
         self.xruns = 0
         self.losses = 0
         self.errors = 0
-        # A daemon: a USB driver that never returns must not keep the process from ending.
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread = named_thread(name, self._main)
 
     @property
-    def alive(self) -> bool:
-        """Say whether the thread runs."""
-        return self._thread.is_alive()
+    def alive_at(self) -> float | None:
+        """When it last served a period (monotonic); None while nobody wants sound of it."""
+        if self._thread.ident is None or self._closing:
+            return None
+        return None if self._is_idle and self._thread.is_alive() else self._turned_at
 
     def wake(self) -> None:
         """Make the thread look at what is wanted; starts it the first time. Never blocks."""
@@ -131,6 +132,7 @@ class StreamWorker(Generic[Stream]):
         while not self._closing:
             self._wake.wait(IDLE_WAIT_S)
             self._wake.clear()
+            self._turned_at, self._is_idle = time.monotonic(), False
             # Whoever wants the card now is told afresh when it is still away, and it is tried at once.
             self._told, self._retry_at = False, 0.0
             try:
@@ -138,11 +140,14 @@ class StreamWorker(Generic[Stream]):
                     self._turn()
             except Exception:  # the top of a thread: anything else would end all sound for good
                 self.errors += 1
-                logger.exception("the %s thread stumbled; its stream is opened again", self._thread.name)
+                logger.exception(
+                    "unexpected error in the %s thread; its stream is reopened", self._thread.name
+                )
                 self._wake.set()
                 time.sleep(FIRST_RETRY_S)
             finally:
                 self._close_stream()
+            self._is_idle = True
 
     def _turn(self) -> None:
         """Do one period, with the card or with what stands in for it."""
@@ -151,16 +156,20 @@ class StreamWorker(Generic[Stream]):
         stand_in = PacedSilence() if self._stream is None else None
         try:
             if stand_in is None and self._stream is not None:
-                self._hooks.step(self._stream)
+                self._serve(self._stream)
                 return
             while stand_in and not self._closing and self._hooks.wanted():
                 if time.monotonic() >= self._retry_at:
                     return
-                self._hooks.step(stand_in)
+                self._serve(stand_in)
         except XrunError:
             self.xruns += 1
         except SoundError as error:
             self._lose(error)
+
+    def _serve(self, stream: Stream | PacedSilence) -> None:
+        self._hooks.step(stream)
+        self._turned_at = time.monotonic()
 
     def _open_stream(self) -> None:
         self._hooks.opening()
@@ -180,7 +189,7 @@ class StreamWorker(Generic[Stream]):
     def _lose(self, error: SoundError) -> None:
         self._close_stream()
         self.losses += 1
-        retry_s = self._retry_s if is_retryable(error) else LONGEST_RETRY_S
+        retry_s = self._retry_s if is_retryable(error) else HOPELESS_RETRY_S
         self._retry_s = min(self._retry_s * 2.0, LONGEST_RETRY_S)
         self._retry_at = time.monotonic() + retry_s
         self._failed = True

@@ -19,6 +19,8 @@ _PIN_PATTERN = re.compile(r"[0-9a-f]{64}\Z")
 class PinMismatchError(ssl.SSLCertVerificationError):
     """The server showed another certificate than the pinned one, or none."""
 
+    code = "pin_mismatch"
+
 
 def normalize_pin(pin: str) -> str:
     """Return the pin as 64 lower-case hex digits (colons and case are forgiven); ValueError if not one."""

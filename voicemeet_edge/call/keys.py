@@ -13,7 +13,7 @@ import secrets
 from typing import Final
 
 from voicemeet_edge.call.wordlist import EVEN, ODD
-from voicemeet_edge.errors import OurError
+from voicemeet_edge.errors import LocalError
 from voicemeet_edge.secret import Secret
 
 KEY_BYTES: Final = 32  # bytes; what signaling/sealed.py derives from
@@ -23,7 +23,7 @@ QR_PREFIX: Final = "voicemeet-key:1:"  # so that a scanner tells a key from any 
 _ALPHABET: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-class KeyTextError(OurError):
+class KeyTextError(LocalError):
     """A text is not an intercom key; the sentence says what is wrong with it, never the text."""
 
     code = "bad_intercom_key"

@@ -10,8 +10,8 @@ Flow (wire contract v1, docs/contract.md):
     calling  we asked for a desk: hello · hello → (ring) → (accept) → offer → answer
     called   somebody asks us:    hello · hello → ring → accept → (offer) → answer
 
-The server names the offerer, so there is no glare: an offer from the side that was told to answer is
-dropped and counted.
+The server names the offerer, either side in each of the three, so there is no glare: an offer from the
+side that was told to answer is dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from voicemeet_edge.call.commands import MakeAnswer, MakeOffer, Prepare, TakeAnswer, TakeCandidate, Tell
+from voicemeet_edge.call.door_lock import Answer as DoorAnswer
+from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.words import HelloFields, WordsExchange, WordsStep
 from voicemeet_edge.errors import MessageError
+from voicemeet_edge.reasons import EndReason
 from voicemeet_edge.signaling.messages import (
     Accept,
     Answer,
     Bye,
     Candidate,
+    Door,
     Hello,
+    Line,
     Message,
     Offer,
+    Open,
     Restart,
     Reveal,
     Ring,
@@ -48,77 +55,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Send:
-    """Put this on the channel."""
+    """Say this to the other side."""
 
     message: Message
 
 
-@dataclass(frozen=True)
-class MakeOffer:
-    """Build a new peer connection and its offer; then tell `offer_ready`."""
-
-    attempt: int
-
-
-@dataclass(frozen=True)
-class MakeAnswer:
-    """Build a new peer connection from the offer; then tell `answer_ready`."""
-
-    sdp: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class TakeAnswer:
-    """Give the answer to the peer connection of this attempt."""
-
-    sdp: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class TakeCandidate:
-    """Give a trickled candidate to the current peer connection."""
-
-    candidate: str | None
-    mid: str | None
-
-
-@dataclass(frozen=True)
-class PeerRings:
-    """The other side really rings."""
-
-
-@dataclass(frozen=True)
-class PeerAccepted:
-    """The other side took the call."""
-
-
-@dataclass(frozen=True)
-class PeerLeft:
-    """The other side said bye."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class WordsFailed:
-    """The check-word exchange was tampered with; the call must end."""
-
-    code: str
-
-
-Command = (
-    Send
-    | MakeOffer
-    | MakeAnswer
-    | TakeAnswer
-    | TakeCandidate
-    | PeerRings
-    | PeerAccepted
-    | PeerLeft
-    | WordsFailed
-)
+NegotiationCommand = Send | Prepare | MakeOffer | MakeAnswer | TakeAnswer | TakeCandidate | Tell
 
 
 @dataclass
@@ -134,8 +76,22 @@ class Dropped:
 class Negotiation:
     """One side of one call; see the module's docstring."""
 
-    def __init__(self, slot: Slot, kind: Kind, *, offerer: bool, words: WordsExchange | None = None) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        kind: Kind,
+        *,
+        offerer: bool,
+        words: WordsExchange | None = None,
+        name: str = "",
+        is_eager: bool = True,
+    ) -> None:
+        """`name` is said in each hello; who is not eager gathers only when its call is taken."""
         self.slot = slot
+        self.announced = False
+        """What the peer's first hello said: the microphone here stays closed in this call."""
+        self._name = name
+        self._is_eager = is_eager
         self.kind = kind
         self.offerer = offerer
         self.dropped = Dropped()
@@ -155,23 +111,25 @@ class Negotiation:
 
     # -- what we do --------------------------------------------------------------------------
 
-    def start(self) -> list[Command]:
-        """Begin: the offerer gathers while the channel is still being joined."""
-        return [MakeOffer(self.attempt)] if self.offerer else []
+    def start(self) -> list[NegotiationCommand]:
+        """Begin: both gather while the channel is still being joined; who is rung, when the call is taken."""
+        if not self.offerer and self.accepted:
+            return [Prepare(self.attempt)]
+        return [MakeOffer(self.attempt)] if self.offerer and (self._is_eager or self.accepted) else []
 
-    def joined(self) -> list[Command]:
+    def joined(self) -> list[NegotiationCommand]:
         """The channel is (again) joined: say hello and ask for one."""
         self._repeat_due = True
         return [self._hello(reply=True)]
 
-    def accept(self) -> list[Command]:
+    def accept(self) -> list[NegotiationCommand]:
         """The person here took the call."""
         if self.kind is not Kind.CALLED or self.accepted:
             return []
         self.accepted = True
-        return [self._accept(), *self._answer_if_possible()]
+        return [self._accept(), *self._late_offer(), *self._describe_if_possible()]
 
-    def offer_ready(self, sdp: str, attempt: int) -> list[Command]:
+    def offer_ready(self, sdp: str, attempt: int) -> list[NegotiationCommand]:
         """The offer that `MakeOffer` asked for."""
         if attempt != self.attempt or not self.offerer:
             return []
@@ -179,14 +137,14 @@ class Negotiation:
         self._offer_sent = False
         return self._offer_if_possible()
 
-    def answer_ready(self, sdp: str, attempt: int) -> list[Command]:
+    def answer_ready(self, sdp: str, attempt: int) -> list[NegotiationCommand]:
         """The answer that `MakeAnswer` asked for."""
         if self._remote_offer is None or attempt != self._remote_offer.attempt:
             return []
         self._answer = Answer(self.slot, 1, sdp, attempt)
         return [self._stamped(self._answer)]
 
-    def restart(self) -> list[Command]:
+    def restart(self) -> list[NegotiationCommand]:
         """The path is gone: the offerer offers again, the other side asks it to."""
         if not self.offerer:
             return [Send(Restart(self.slot, self._next_seq(), self.attempt + 1))]
@@ -197,13 +155,35 @@ class Negotiation:
         self._answered = False
         return [MakeOffer(self.attempt)]
 
-    def bye(self, reason: str) -> list[Command]:
-        """Say goodbye."""
-        return [Send(Bye(self.slot, self._next_seq(), reason))]
+    def bye(self, reason: EndReason) -> Bye:
+        """Return our goodbye."""
+        return Bye(self.slot, self._next_seq(), reason.value)
+
+    def say_door(self, answer: DoorAnswer) -> list[NegotiationCommand]:
+        """Say something of our door."""
+        return [
+            Send(
+                Door(
+                    self.slot,
+                    self._next_seq(),
+                    answer.state,
+                    answer.request,
+                    answer.challenge,
+                    answer.seconds,
+                    answer.reason,
+                )
+            )
+        ]
 
     # -- what the other side does ------------------------------------------------------------
 
-    def receive(self, message: Message) -> list[Command]:
+    def advise(self, bitrate: int, packet_ms: int) -> list[NegotiationCommand]:
+        """Tell the other side what its line carries, once somebody is there."""
+        if not self.peer_present:
+            return []
+        return [Send(Line(self.slot, self._next_seq(), bitrate, packet_ms))]
+
+    def receive(self, message: Message) -> list[NegotiationCommand]:
         """Take one message that the inbox let through."""
         match message:
             case Hello():
@@ -218,31 +198,37 @@ class Negotiation:
                 if message.attempt != self.attempt:
                     self.dropped.stale += 1
                     return []
-                return [TakeCandidate(message.candidate, message.mid)]
+                return [TakeCandidate(message.candidate, message.mid, message.attempt)]
             case Ring():
                 if self.kind is not Kind.CALLING or self.accepted:
                     return self._unasked()
-                return [PeerRings()]
+                return [Tell(Event.PEER_RINGS)]
             case Accept():
                 return self._on_accept()
             case Restart():
                 return self._on_restart(message)
+            case Line():
+                return []  # between devices reports of what arrived say it sooner (RFC 8888)
+            case Open() | Door():
+                return self._unasked()  # the conversation takes what is for a door; a device asks for none
             case Bye():
-                return [PeerLeft(message.reason)]
+                return [Tell(Event.PEER_BYE, EndReason.of(message.reason))]
 
-    def _unasked(self) -> list[Command]:
+    def _unasked(self) -> list[NegotiationCommand]:
         self.dropped.unasked += 1
         return []
 
-    def _on_hello(self, hello: Hello) -> list[Command]:
+    def _on_hello(self, hello: Hello) -> list[NegotiationCommand]:
+        if not self.peer_present and self.kind is Kind.CALLED:
+            self.announced = hello.announce
         self.peer_present = True
         step = WordsStep.NOTHING
         if self._words is not None:
             try:
                 step = self._words.on_hello(hello.nonce, hello.commitment)
             except MessageError as error:
-                return [WordsFailed(error.code)]
-        commands: list[Command] = []
+                return [Tell(Event.FAILED, EndReason.of(error.code))]
+        commands: list[NegotiationCommand] = []
         if hello.reply or step is WordsStep.HELLO:
             commands.append(self._hello(reply=False))
         if hello.reply or self._repeat_due:
@@ -254,9 +240,9 @@ class Negotiation:
             commands.append(self._reveal(self._words.reveal_nonce()))
         return commands
 
-    def _repeat(self) -> list[Command]:
+    def _repeat(self) -> list[NegotiationCommand]:
         """Say again what still counts; the other side just came (back)."""
-        commands: list[Command] = []
+        commands: list[NegotiationCommand] = []
         if self.kind is Kind.CALLED:
             commands.append(self._accept() if self.accepted else self._ring())
         if self.offerer:
@@ -266,16 +252,16 @@ class Negotiation:
             commands.append(self._stamped(self._answer))
         return commands
 
-    def _on_reveal(self, reveal: Reveal) -> list[Command]:
+    def _on_reveal(self, reveal: Reveal) -> list[NegotiationCommand]:
         if self._words is None:
             return self._unasked()
         try:
             self._words.on_reveal(reveal.nonce)
         except MessageError as error:
-            return [WordsFailed(error.code)]
+            return [Tell(Event.FAILED, EndReason.of(error.code))]
         return []
 
-    def _on_offer(self, offer: Offer) -> list[Command]:
+    def _on_offer(self, offer: Offer) -> list[NegotiationCommand]:
         if self.offerer:
             self.dropped.glare += 1
             return []
@@ -296,14 +282,18 @@ class Negotiation:
         self._answering = False
         return self._answer_if_possible()
 
-    def _answer_if_possible(self) -> list[Command]:
+    def _describe_if_possible(self) -> list[NegotiationCommand]:
+        """The call was taken: say what waited for it; the server may name either side the offerer."""
+        return [*self._offer_if_possible(), *self._answer_if_possible()]
+
+    def _answer_if_possible(self) -> list[NegotiationCommand]:
         offer = self._remote_offer
         if offer is None or not self.accepted or self._answering:
             return []
         self._answering = True
         return [MakeAnswer(offer.sdp, offer.attempt)]
 
-    def _on_answer(self, answer: Answer) -> list[Command]:
+    def _on_answer(self, answer: Answer) -> list[NegotiationCommand]:
         if not self.offerer or self._offer is None or not self._offer_sent:
             return self._unasked()
         if self._answered or answer.attempt != self.attempt:
@@ -312,15 +302,15 @@ class Negotiation:
         self._answered = True
         return [TakeAnswer(answer.sdp, answer.attempt)]
 
-    def _on_accept(self) -> list[Command]:
+    def _on_accept(self) -> list[NegotiationCommand]:
         if self.kind is not Kind.CALLING:
             return self._unasked()
         if self.accepted:
             return []
         self.accepted = True
-        return [PeerAccepted(), *self._offer_if_possible()]
+        return [Tell(Event.PEER_ACCEPTED), *self._late_offer(), *self._describe_if_possible()]
 
-    def _on_restart(self, restart: Restart) -> list[Command]:
+    def _on_restart(self, restart: Restart) -> list[NegotiationCommand]:
         if not self.offerer or not self._answered or restart.attempt != self.attempt + 1:
             self.dropped.stale += 1
             return []
@@ -328,7 +318,10 @@ class Negotiation:
 
     # -- what goes out -----------------------------------------------------------------------
 
-    def _offer_if_possible(self) -> list[Command]:
+    def _late_offer(self) -> list[NegotiationCommand]:
+        return [MakeOffer(self.attempt)] if self.offerer and not self._is_eager else []
+
+    def _offer_if_possible(self) -> list[NegotiationCommand]:
         ready = self._offer is not None and self.accepted and self.peer_present
         if not ready or self._answered or self._offer_sent or self._offer is None:
             return []
@@ -341,7 +334,7 @@ class Negotiation:
 
     def _hello(self, *, reply: bool) -> Send:
         fields = self._words.hello_fields() if self._words is not None else HelloFields()
-        return Send(Hello(self.slot, self._next_seq(), reply, (), fields.nonce, fields.commitment))
+        return Send(Hello(self.slot, self._next_seq(), reply, fields.nonce, fields.commitment, self._name))
 
     def _reveal(self, nonce: str) -> Send:
         return Send(Reveal(self.slot, self._next_seq(), nonce))

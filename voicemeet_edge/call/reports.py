@@ -1,6 +1,6 @@
-"""Reports on their way: held in RAM, sent again until there is a receipt or a refusal.
+"""Sends the reports of `Outbox` and tells their owner of every outcome.
 
-One rule: a report the person filed is never lost silently; its owner is told of every outcome.
+One rule: nothing is decided here; reports are in RAM only, and gone with the power.
 """
 
 from __future__ import annotations
@@ -8,89 +8,71 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.call.machine import ReportState
-from voicemeet_edge.errors import BackendError
+from voicemeet_edge.call.outbox import HeldReport, Outbox
+from voicemeet_edge.errors import BackendError, is_retryable
 from voicemeet_edge.secret import Secret
-from voicemeet_edge.signaling.reconnect import Backoff
 from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
-MAX_HELD = 16  # reports; one a call, and calls need the network that reports wait for
-HOLD_S = 3600.0  # seconds; the backend takes a call's token that long after the call
 
-
-@dataclass(frozen=True)
-class _Held:
-    token: Secret
-    reason: str
-    until: float
-
-
-class ReportOutbox:
+class ReportSender:
     """Send reports one after the other, oldest first."""
 
     def __init__(self, backend: Backend, on_change: Callable[[ReportState], None]) -> None:
         self._backend = backend
         self._on_change = on_change
-        self._held: deque[_Held] = deque()
+        self._outbox = Outbox()
         self._wake = asyncio.Event()
-        self.receipts = 0
-        """How many receipts came back since the start."""
-
-    def __len__(self) -> int:
-        return len(self._held)
+        self._said = ReportState.NONE
 
     def file(self, call_token: Secret, reason: str) -> None:
         """Take a report; the outcome comes by `on_change`."""
-        if len(self._held) >= MAX_HELD:
-            self._on_change(ReportState.FAILED)
-            return
-        self._held.append(_Held(call_token, reason, time.monotonic() + HOLD_S))
+        outcome = self._outbox.file(call_token, reason, time.monotonic())
         self._wake.set()
+        if outcome is not None:
+            self._on_change(outcome)
 
     def network_back(self) -> None:
         """Something saw the network return: do not wait any longer."""
+        self._outbox.network_back(time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
         """Work for ever; cancel to stop."""
-        backoff = Backoff()
         while True:
-            while not self._held:  # the network coming back wakes us too
-                self._wake.clear()
-                await self._wake.wait()
-                backoff = Backoff()
             self._wake.clear()
-            wait_s = await self._send(self._held[0], backoff)
-            if wait_s is None:
-                self._held.popleft()
+            report = self._outbox.next_report(time.monotonic())
+            if report is not None:
+                outcome = await self._send(report)
+                # A night without network must not fill the journal: what is said already is not said again.
+                logger.log(
+                    logging.DEBUG if outcome is self._said else logging.INFO, "report: %s", outcome.value
+                )
+                self._said = outcome if outcome is ReportState.WAITING else ReportState.NONE
+                self._on_change(outcome)
                 continue
+            deadline = self._outbox.deadline
             try:
-                async with timeout(wait_s):
+                async with timeout(None if deadline is None else deadline - time.monotonic()):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                pass  # the deadline itself
 
-    async def _send(self, held: _Held, backoff: Backoff) -> float | None:
-        """Try once; None when this report is settled, else the seconds to wait."""
+    async def _send(self, report: HeldReport) -> ReportState:
         try:
-            await self._backend.report(held.token, held.reason)
+            await self._backend.report(report.token, report.reason)
         except BackendError as error:
-            if not error.retryable or time.monotonic() >= held.until:
-                logger.warning("report: refused: %s", error.code)
-                self._on_change(ReportState.FAILED)
-                return None
-            logger.info("report: waiting for the network") if backoff.failures == 0 else None
-            self._on_change(ReportState.WAITING)
-            wait_s = backoff.failed(asyncio.get_running_loop().time())
-            return error.retry_after_s if error.retry_after_s is not None else wait_s
-        self.receipts += 1
-        logger.info("report: receipt received")
-        self._on_change(ReportState.SENT)
-        return None
+            logger.log(
+                logging.DEBUG if is_retryable(error) else logging.WARNING,
+                "report: the backend refused it: %s",
+                error.code,
+            )
+            return self._outbox.refused(
+                time.monotonic(), is_retryable=is_retryable(error), asked_s=error.retry_after_s
+            )
+        return self._outbox.sent()

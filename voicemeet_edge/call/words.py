@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from voicemeet_edge.call.wordlist import EVEN, ODD
-from voicemeet_edge.errors import MessageError, OurError
+from voicemeet_edge.errors import LocalError, MessageError
 
 NONCE_BYTES: Final = 32  # bytes; nobody guesses it, and a commitment to it hides it
 FINGERPRINT_BYTES: Final = 32  # bytes; SHA-256 of the DTLS certificate (RFC 8122)
@@ -57,13 +58,13 @@ class WordsExchange:
 
     def __init__(self, slot: str, call_id: str, fingerprint: str, nonce: bytes | None = None) -> None:
         if slot not in ("a", "b"):
-            raise OurError("check words need slot a or b")
+            raise LocalError("check words need slot a or b")
         self._slot = slot
         self._call_id = call_id
         self._fingerprint = fingerprint_bytes(fingerprint)
         self._nonce = secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce
         if len(self._nonce) != NONCE_BYTES:
-            raise OurError(f"a nonce has {NONCE_BYTES} bytes")
+            raise LocalError(f"a nonce has {NONCE_BYTES} bytes")
         self._peer_nonce: bytes | None = None
         self._peer_commitment: bytes | None = None
         self._said_nonce = False
@@ -79,9 +80,9 @@ class WordsExchange:
         return HelloFields(self._nonce.hex(), commitment)
 
     def reveal_nonce(self) -> str:
-        """Return slot a's nonce for the reveal; OurError while slot b is not bound yet."""
+        """Return slot a's nonce for the reveal; LocalError while slot b is not bound yet."""
         if self._slot != "a" or self._peer_nonce is None:
-            raise OurError("the nonce is revealed by slot a, after slot b's", code="words_order")
+            raise LocalError("the nonce is revealed by slot a, after slot b's", code="words_order")
         self._said_nonce = True
         return self._nonce.hex()
 
@@ -182,3 +183,8 @@ def _pin(old: bytes | None, new: bytes) -> bytes:
     if old is not None and not hmac.compare_digest(old, new):
         raise MessageError("a value for the check words was changed", code="words_changed")
     return new
+
+
+def as_numbers(words: Sequence[str]) -> tuple[int, ...]:
+    """Return the words as people of different languages can compare them: each as the byte it stands for."""
+    return tuple((EVEN if at % 2 == 0 else ODD).index(word) for at, word in enumerate(words))

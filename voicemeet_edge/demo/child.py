@@ -19,14 +19,20 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from enum import Enum
 from pathlib import Path
+
+from typing_extensions import override
 
 from voicemeet_edge.app import Device
 from voicemeet_edge.audio.card import SoundCard
 from voicemeet_edge.build import sound_card
+from voicemeet_edge.call import observed
+from voicemeet_edge.call.commands import WordsKnown
+from voicemeet_edge.call.observed import Observed
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.panel.interface import ButtonEvent, Panel, PanelEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.system.logs import set_up_logging
@@ -40,7 +46,7 @@ _BUTTONS = {
 }
 
 
-class PipePanel:
+class PipePanel(Panel):
     """Buttons from lines; the lamp is told by the device's observer."""
 
     def __init__(self) -> None:
@@ -50,16 +56,75 @@ class PipePanel:
         """Press a button."""
         self._queue.put(button)
 
-    def events(self) -> AsyncIterator[ButtonEvent]:
+    @override
+    def events(self) -> AsyncIterator[PanelEvent]:
         """Yield the presses."""
         return self._queue.events()
 
+    @override
     def show(self, lamp: Lamp) -> None:
         """Nothing to light here."""
 
+    @override
+    def dim(self, night_level: int) -> None:
+        """Nothing to dim."""
+
+    @override
+    def alive_at(self) -> None:
+        """Nothing to read."""
+
+    @override
+    async def open_door(self, seconds: float) -> bool:
+        """No door here."""
+        return False
+
+    @override
     async def close(self) -> None:
         """End `events`; idempotent."""
         self._queue.close()
+
+
+_NAMES: dict[type[Observed], str] = {
+    observed.Started: "started",
+    observed.Stopped: "stopped",
+    observed.ButtonPressed: "button",
+    observed.StateChanged: "state",
+    observed.ToneAsked: "tone",
+    observed.LampChanged: "lamp",
+    observed.FaultChanged: "fault",
+    observed.ResetAsked: "reset_asked",
+    observed.Tampered: "tampered",
+    observed.VolumeChosen: "volume",
+    observed.Said: "said",
+    observed.DoorOpened: "door",
+    observed.Matched: "matched",
+    WordsKnown: "words",
+    observed.WordsSpoken: "spoken",
+    observed.BackendChanged: "backend",
+    observed.ConnectionFault: "not_connected",
+    observed.GroundMoved: "moved",
+    observed.ReportChanged: "report",
+    observed.MicrophoneChanged: "microphone",
+    observed.LoudspeakerOpened: "loudspeaker",
+    observed.FirstAudio: "first_audio",
+    observed.SoundLost: "sound_failed",
+}
+
+
+def describe(event: Observed) -> tuple[str, dict[str, object]]:
+    """Return an event's name and facts as they stand in its line: `is_up` is up, `at_s` is at."""
+    facts: dict[str, object] = {}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        facts[field.name.removeprefix("is_").removesuffix("_s")] = (
+            value.value if isinstance(value, Enum) else value
+        )
+    return _NAMES[type(event)], facts
+
+
+def show(event: Observed) -> None:
+    """Write one event of the device."""
+    tell(*describe(event))
 
 
 def tell(event: str, facts: Mapping[str, object]) -> None:
@@ -104,6 +169,8 @@ async def _listen(panel: PipePanel, device: Device, card: SoundCard, stop: async
                 panel.press(_BUTTONS[word])
             elif word == "stats":
                 tell("stats", census(device, card))
+            elif word in ("unplug", "replug") and isinstance(card, VirtualCard):
+                (card.unplug if word == "unplug" else card.replug)()
             elif word == "quit":
                 break
     finally:
@@ -119,7 +186,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     card = sound_card(settings)
-    device = Device(settings, panel, card, observe=tell)
+    device = Device(settings, panel, card, observe=show)
     settle_memory()
     running = asyncio.create_task(device.run())
     listening = asyncio.create_task(_listen(panel, device, card, stop))

@@ -17,15 +17,15 @@ from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import Event, RemoteDevice
 from voicemeet_edge.demo.result import Direction, Result, table, wire_kilobits
 from voicemeet_edge.demo.speech import write_speech
-from voicemeet_edge.errors import OurError
+from voicemeet_edge.errors import LocalError
 from voicemeet_edge.hub.app import running_hub
 
-SETTLE_S = 1.0  # seconds at the start that are not judged: the tone for "connected" sounds over them
+SETTLE_S = 1.0  # s at the start that are not judged: the tone for "connected" sounds over them
 MIN_SECONDS = 4.0  # a shorter call has too few segments to be sure
 
 
 @dataclass(frozen=True)
-class Wish:
+class HeadlessOptions:
     """What the person asked for."""
 
     speech: Path | None = None
@@ -34,25 +34,25 @@ class Wish:
     relay: bool = True
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
 
 
-async def headless_call(wish: Wish) -> int:
+async def headless_call(options: HeadlessOptions) -> int:
     """Make the call; returns the exit status: 0 when the speech arrived both ways."""
-    if wish.seconds < MIN_SECONDS:
-        raise OurError(f"--seconds must be at least {MIN_SECONDS:.0f}")
-    out = wish.out or Path("out") / "demo"
+    if options.seconds < MIN_SECONDS:
+        raise LocalError(f"--seconds must be at least {MIN_SECONDS:.0f}")
+    out = options.out or Path("out") / "demo"
     await asyncio.to_thread(out.mkdir, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="voicemeet-demo-") as scratch:
-        said = await asyncio.to_thread(_prepare_speech, wish.speech, Path(scratch))
-        result = await _call(wish, Path(scratch), out, said)
-        _say("")
-        _say(table(result))
+        said = await asyncio.to_thread(_prepare_speech, options.speech, Path(scratch))
+        result = await _call(options, Path(scratch), out, said)
+        _print("")
+        _print(table(result))
         picture = out / "call.png"
         await asyncio.to_thread(_draw, picture, result, said, out)
-    _say(f"\nrecordings: {out / 'heard-by-a.wav'}, {out / 'heard-by-b.wav'}\npicture:    {picture}")
-    _say("the speech arrived both ways" if result.arrived else "THE SPEECH DID NOT ARRIVE")
+    _print(f"\nrecordings: {out / 'heard-by-a.wav'}, {out / 'heard-by-b.wav'}\npicture:    {picture}")
+    _print("the speech arrived both ways" if result.arrived else "THE SPEECH DID NOT ARRIVE")
     return 0 if result.arrived else 1
 
 
@@ -70,14 +70,14 @@ def _prepare_speech(given: Path | None, scratch: Path) -> dict[str, Path]:
     return said
 
 
-async def _call(wish: Wish, scratch: Path, out: Path, said: dict[str, Path]) -> Result:
-    how = LabCall(policy="relay" if wish.relay else "direct")
+async def _call(options: HeadlessOptions, scratch: Path, out: Path, said: dict[str, Path]) -> Result:
+    how = LabCall(policy="relay" if options.relay else "direct")
     async with AsyncExitStack() as stack:
-        _say("starting the hub and its TURN server …")
+        _print("starting the hub and its TURN server …")
         info = await stack.enter_async_context(running_hub(hub_settings(scratch)))
-        _say(f"  hub {info.url}" + (f", TURN on port {info.turn.port}" if info.turn else ""))
+        _print(f"  hub {info.url}" + (f", TURN on port {info.turn.port}" if info.turn else ""))
         devices: dict[str, RemoteDevice] = {}
-        _say("starting two devices …")
+        _print("starting two devices …")
         for name in ("a", "b"):
             heard = out / f"heard-by-{name}.wav"
             settings = device_settings(info, how, {"virtual_in": str(said[name]), "virtual_out": str(heard)})
@@ -86,18 +86,19 @@ async def _call(wish: Wish, scratch: Path, out: Path, said: dict[str, Path]) -> 
         for device in devices.values():
             await device.expect("backend", up=True)
         first, second = devices["b"], devices["a"]
-        _say("  one presses call and waits; the other presses call …")
+        _print("  one presses call and waits; the other presses call …")
         await first.press()
         await first.expect("lamp", lamp="seeking")
         await asyncio.sleep(0.5)  # a person: the wait topic is joined meanwhile
         pressed = await second.press()
         heard_at = {name: (await device.expect("first_audio"))["at"] for name, device in devices.items()}
         words = await second.expect("words")
-        _say(
-            f"  talking for {wish.seconds:.0f} s {'through the TURN server' if wish.relay else 'directly'} …"
+        _print(
+            f"  talking for {options.seconds:.0f} s "
+            f"{'through the TURN server' if options.relay else 'directly'} …"
         )
         start = max(heard_at.values()) + SETTLE_S
-        await asyncio.sleep(SETTLE_S + wish.seconds)
+        await asyncio.sleep(SETTLE_S + options.seconds)
         stats = {"a": await second.stats()}
         await asyncio.sleep(0.1)  # what the first had sent by then has arrived at the other
         stats["b"] = await first.stats()
@@ -108,7 +109,7 @@ async def _call(wish: Wish, scratch: Path, out: Path, said: dict[str, Path]) -> 
         await second.press()
         await first.state("idle")
         await second.expect("state", state="idle")
-    _say("judging what was heard …")
+    _print("judging what was heard …")
     lost = {"b": _loss(stats["a"], stats["b"]), "a": _loss(stats["b"], again)}
     directions = await asyncio.to_thread(_judge, said, out, stats, (start, end), lost, heard_at, pressed)
     media = stats["a"]["media"]

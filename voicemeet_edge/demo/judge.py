@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import read_wav
-from voicemeet_edge.testing.signals import Samples, correlation
+from voicemeet_edge.testing.signals import correlation
+from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
-SEGMENT_S = 1.0  # seconds; long enough to hold voiced speech, short enough to lose little to a stall
-STEP_S = 0.5  # seconds between the beginnings of segments
-SEARCH_S = 1.0  # seconds behind the moment of saying in which the speech is looked for
+SEGMENT_S = 1.0  # s; long enough to hold voiced speech, short enough to lose little to a stall
+STEP_S = 0.5  # s between the beginnings of segments
+SEARCH_S = 1.0  # s behind the moment of saying in which the speech is looked for
 SURE = 0.4  # correlation from which a segment counts as heard; foreign speech stays below 0.2
 ENOUGH = 0.75  # share of the spoken segments that must be heard
 QUIET_RMS = 200.0  # of 32767; a segment below it holds no speech to look for
@@ -67,7 +67,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """One direction of a call."""
 
     segments: tuple[Segment, ...]
@@ -95,7 +95,7 @@ class Verdict:
         return 1000.0 * float(np.quantile(np.array(delays), quantile))
 
 
-def judge(speech: Samples, said_at: float, heard: Recording, start_s: float, end_s: float) -> Verdict:
+def judge(speech: Samples, said_at: float, heard: Recording, start_s: float, end_s: float) -> Judgement:
     """Look for each segment of what was said between two times in what was heard.
 
     Args:
@@ -117,4 +117,4 @@ def judge(speech: Samples, said_at: float, heard: Recording, start_s: float, end
                 delay = played[1] + at / SAMPLE_RATE - moment
                 segments.append(Segment(moment, score, delay))
         moment += STEP_S
-    return Verdict(tuple(segments))
+    return Judgement(tuple(segments))

@@ -5,12 +5,21 @@ One rule: everything lives in one directory and ends with the block.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from voicemeet_edge.hub.admission import EVERY_POOL
 from voicemeet_edge.hub.app import HubInfo
-from voicemeet_edge.hub.settings import HttpSettings, HubSettings, LimitSettings, MatchSettings, TurnSettings
+from voicemeet_edge.hub.settings import (
+    HttpSettings,
+    HubSettings,
+    LimitSettings,
+    MatchSettings,
+    Provider,
+    TurnSettings,
+)
 
 LOOPBACK = "127.0.0.1"
 Table = dict[str, dict[str, object]]
@@ -25,13 +34,29 @@ class LabCall:
     policy: str = "relay"
 
 
-def hub_settings(directory: Path, *, port: int = 0, turn: str = "coturn") -> HubSettings:
-    """A hub for devices that meet again and again, all from one address."""
+def hub_settings(
+    directory: Path,
+    *,
+    port: int = 0,
+    turn: Provider = "coturn",
+    open_pools: tuple[str, ...] = (EVERY_POOL,),
+    lan_address: str = "",
+) -> HubSettings:
+    """A hub for devices that meet again and again, all from one address.
+
+    With an address of this machine in its network, it is served there too, over https.
+    """
+    http = HttpSettings(port=port, tls="off")
+    relay = TurnSettings(provider=turn, port=0)
+    if lan_address:
+        names = (lan_address, f"{socket.gethostname().partition('.')[0]}.local")
+        http = HttpSettings(listen=("0.0.0.0",), port=port, names=names)
+        relay = TurnSettings(provider=turn, port=0, listen=(lan_address,), relay_address=lan_address)
     return HubSettings(
         state_dir=directory / "hub",
-        http=HttpSettings(port=port, tls="off"),
-        match=MatchSettings(avoid_repeat_s=0.0),
-        turn=TurnSettings(provider=turn, port=0),
+        http=http,
+        match=MatchSettings(open_pools=open_pools, avoid_repeat_s=0.0),
+        turn=relay,
         limits=LimitSettings(
             address_per_s=1000.0,
             address_burst=10_000.0,
@@ -41,6 +66,9 @@ def hub_settings(directory: Path, *, port: int = 0, turn: str = "coturn") -> Hub
             device_burst=1000.0,
             report_per_s=10.0,
             report_burst=100.0,
+            known_per_s=1000.0,
+            known_burst=10_000.0,
+            address_calls=1000,
         ),
     )
 

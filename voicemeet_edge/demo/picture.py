@@ -8,11 +8,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.demo.judge import SEGMENT_S, Recording
 from voicemeet_edge.demo.result import Direction, Result
-from voicemeet_edge.testing.signals import Samples
+from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 mpl.use("Agg")  # no screen
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from voicemeet_edge.errors import WorldError
+from voicemeet_edge.errors import EnvironmentFault
 from voicemeet_edge.timeouts import timeout
 
 LINE_LIMIT = 65_536  # bytes; the longest line is the statistics
-STOP_TIMEOUT_S = 8.0  # seconds for goodbyes before it is killed
-BETWEEN_PRESSES_S = 0.3  # seconds; a person's finger: the device takes faster presses for one
+STOP_TIMEOUT_S = 8.0  # s for goodbyes before it is killed
+BETWEEN_PRESSES_S = 0.3  # s; a person's finger: the device takes faster presses for one
 MAX_EVENTS = 100_000  # events remembered; a soak of days would grow for ever
 
 Event = dict[str, Any]
@@ -71,6 +71,11 @@ class RemoteDevice:
         """The process, for whoever measures it or kills it."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone, by whatever it was."""
+        return self._process.returncode is not None
+
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
@@ -103,7 +108,7 @@ class RemoteDevice:
         """Wait for an event since the last mark with these facts.
 
         Raises:
-            WorldError: it did not come in time, or the device ended.
+            EnvironmentFault: it did not come in time, or the device ended.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -112,13 +117,13 @@ class RemoteDevice:
                 if seen.get("event") == event and all(seen.get(key) == facts[key] for key in facts):
                     return seen
             if self._reading.done():
-                raise WorldError(f"{self.name} ended while {event} {facts} was awaited", code="ended")
+                raise EnvironmentFault(f"{self.name} ended while {event} {facts} was awaited", code="ended")
             try:
                 async with timeout(deadline - time.monotonic()):
                     await self._arrived.wait()
             except TimeoutError:
                 tail = self.events[-12:]
-                raise WorldError(
+                raise EnvironmentFault(
                     f"{self.name}: no {event} {facts} within {timeout_s:.0f} s; last: {tail}", code="timeout"
                 ) from None
 

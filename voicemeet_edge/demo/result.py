@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from voicemeet_edge.demo.judge import Verdict
+from voicemeet_edge.demo.judge import Judgement
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Direction:
     """One way through the call, judged."""
 
     name: str
-    verdict: Verdict
+    verdict: Judgement
     said_at: float
     """When the first sample of the speech was said, seconds, monotonic."""
     press_to_audio_s: float

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from voicemeet_edge.audio.wav import read_wav, write_wav
-from voicemeet_edge.errors import OurError
+from voicemeet_edge.errors import LocalError
 from voicemeet_edge.testing.signals import speech_like
 
-SPEECH_S = 20.0  # seconds before made-up speech repeats; longer than a delay could be mistaken by
+SPEECH_S = 20.0  # s before made-up speech repeats; longer than a delay could be mistaken by
 TEXTS = (
     "Hello, this is the entrance. Could you please open the door? I have a parcel for the third floor. "
     "Press the call button and talk. Nobody in between can hear us, and nothing is kept. "
@@ -28,13 +28,13 @@ def write_speech(path: Path, which: int, given: Path | None = None) -> None:
     """Write what device 0 or 1 says as a WAV file; `given` is the person's own.
 
     Raises:
-        OurError: the person's file cannot be used.
+        LocalError: the person's file cannot be used.
     """
     if given is not None:
         try:
             write_wav(path, read_wav(given))
         except (OSError, ValueError) as error:
-            raise OurError(f"{given} cannot be used as speech: {error}") from None
+            raise LocalError(f"{given} cannot be used as speech: {error}") from None
         return
     espeak = shutil.which("espeak-ng")
     if espeak is None:

@@ -2,22 +2,49 @@
 
 Pure: `request`, `leave` and `expire` take what happened and `now`, and answer at once. As one Python
 object used from one loop it is atomic by nature. A caller meets an answerer, `either` meets `either`;
-flagged parties meet only flagged ones; strangers who just met are kept apart while others are there.
+flagged parties meet only flagged ones; strangers who just met are kept apart while others are there;
+who was matched and never spoke is met only when nobody else waits. A caller that rings stays in its queue
+and is paired with one desk after the other (`ringing.py`); doors stand by and are found only by name.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..backend.verbs import Role, Slot
-from .refusal import RefusedError
+from voicemeet_edge.backend.verbs import (
+    MAX_DOORS,
+    MAX_LEGS,
+    SELF_TEST_POOL,
+    DeskState,
+    Role,
+    Slot,
+    is_self_test,
+)
+from voicemeet_edge.hub.limits import Held, Turns
+from voicemeet_edge.hub.refusal import RefusedError
+from voicemeet_edge.hub.ringing import MAX_COUNTED, Leg, Ring, Ringing, count_states, may_ring
 
 MAX_RECENT_PARTNERS = 8  # per device: with more, a small pool would have nobody left to meet
 MAX_REMEMBERED_DEVICES = 20_000  # devices with recent partners in RAM, about 10 MB; the oldest go first
 MAX_KEPT_MATCHES = 40_000  # matched tickets kept for re-polls, about 20 MB; the oldest go first
 
+POLLS_PER_S = 250.0  # polls of all who wait that a hub wants to answer, with room for everything else
+MAX_POLL_AFTER_S = 15.0  # s; the push brings the match, a poll only makes up for a lost one
+FULL_RETRY_S = 10.0  # s after which somebody may have left a full pool
+FULL_APART_S = 0.02  # s between two that ask again for a place in a full pool
+CALLS_APART_S = 1.0  # s between two that ask again for a place of one address: calls last minutes
+
+MAX_SELF_TESTS = 1_000  # parties that wait for themselves, in all: each names a pool of its own
+
+MAX_PUT_LAST = 20_000  # devices and addresses known to stay silent, about 4 MB; the oldest go first
+
+STAND_BY_POLL_S = 60.0  # s; a door is told at once when a desk calls it, and asks in case that got lost
+
+_Queue = tuple[str, bool, Role, bool, str]  # pool, flagged, role, put last, what it waits for
+_SEEKS, _STANDS_BY = "seeks", "stands by"  # or the state of a desk that takes no call
 _MEETS = {Role.CALLER: Role.ANSWERER, Role.ANSWERER: Role.CALLER, Role.EITHER: Role.EITHER}
 
 
@@ -32,6 +59,29 @@ class MatchOptions:
     repeat_after_s: float = 6.0
     max_waiting: int = 2_000
     max_waiting_total: int = 10_000
+    max_waiting_per_address: int = 16
+    put_last_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seeker:
+    """One `match` request: who looks for whom, and where."""
+
+    device: str
+    ticket: str
+    pool: str
+    role: Role
+    flagged: bool = False
+    address: str = ""
+    """Whose share of waiting tickets it draws from; "" for who has a pass."""
+    pass_id: str = ""
+    ring: bool = False
+    again: tuple[str, ...] = ()
+    is_full: bool = False
+    """Its address has all the calls it may have: who rings finds no more desks."""
+    state: DeskState = DeskState.FREE
+    label: str = ""
+    door: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +94,11 @@ class Match:
     role_a: Role
     role_b: Role
     offerer: Slot = "a"
+    pool: str = ""
+    pass_a: str = ""
+    pass_b: str = ""
+    rings: bool = False
+    """The caller rings others too, and need not come to this call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +106,10 @@ class Waiting:
     """Nobody yet; ask again after `poll_after_s`."""
 
     poll_after_s: float
+    callers: int = 0
+    """For an answerer: how many callers wait whom it has not rung for."""
+    doors: int = 0
+    """For an answerer: how many doors stand by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +126,41 @@ class Matched:
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
+class Entry:
     device: str
     ticket: str
     pool: str
     role: Role
     flagged: bool
+    address: str
+    pass_id: str
     since: float
     seen: float
+    last: bool = False
     matched: Matched | None = None
-    partner: _Entry | None = None
+    partner: Entry | None = None
     collected: bool = False
+    told_s: float = 0.0
     kept_until: float = 0.0
+    state: DeskState = DeskState.FREE
+    label: str = ""
+    ring: Ring | None = None
 
     @property
-    def queue(self) -> tuple[str, bool, Role]:
-        return self.pool, self.flagged, self.role
+    def queue(self) -> _Queue:
+        """Where it waits."""
+        purpose = _SEEKS if self.state is DeskState.FREE else self.state.value
+        return self.pool, self.flagged, self.role, self.last, _STANDS_BY if self.label else purpose
+
+    @property
+    def owner(self) -> str:
+        """Who has one ticket of this kind: a device searches once, and stands by once beside it."""
+        return f"{self.device} {_STANDS_BY}" if self.label else self.device
+
+    @property
+    def door(self) -> str:
+        """How a desk asks for this door; says nothing of the device token it is made from."""
+        return hashlib.sha256(f"door\n{self.device}".encode()).hexdigest()[:32]
 
 
 @dataclass(slots=True)
@@ -111,41 +189,119 @@ class Matcher:
         self._options = options
         self._new_call_id = new_call_id
         self._coin = coin
-        self._tickets: dict[str, _Entry] = {}
-        self._devices: dict[str, _Entry] = {}
-        self._queues: dict[tuple[str, bool, Role], OrderedDict[str, _Entry]] = {}
+        self._tickets: dict[str, Entry] = {}
+        self._devices: dict[str, Entry] = {}
+        self._queues: dict[_Queue, OrderedDict[str, Entry]] = {}
         self._pools: dict[str, int] = {}
-        self._kept: OrderedDict[str, _Entry] = OrderedDict()
+        self._kept: OrderedDict[str, Entry] = OrderedDict()
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        self._last: OrderedDict[str, float] = OrderedDict()
+        self._held = Held()
+        self._turns = Turns()
         self._waiting = 0
+        self._standing = 0
         self._wakes: list[str] = []
         self.counters = MatchCounters()
 
-    def request(
-        self, device: str, ticket: str, pool: str, role: Role, *, flagged: bool, now: float
-    ) -> Waiting | Matched:
+    def request(self, seeker: Seeker, now: float) -> Waiting | Matched:
         """Find a partner for the ticket, or say again what was found; RefusedError when it cannot be."""
-        entry = self._tickets.get(ticket)
+        entry = self._entry(seeker, now)
+        if entry.matched is not None:
+            entry.collected = True
+            return entry.matched
+        return self._call_door(entry, seeker.door, now) if seeker.door else self._search(entry, now)
+
+    def ring(self, seeker: Seeker, now: float) -> Ringing:
+        """Pair the ticket with every free desk, and say how it stands; RefusedError when it cannot be."""
+        entry = self._entry(seeker, now)
+        ring = entry.ring
+        assert ring is not None
+        ring.is_full = seeker.is_full
+        for call_id in seeker.again:
+            ring.drop(call_id)
+        self._enqueue(entry, now)
+        entry.told_s = self.poll_after_s
+        while (desk := self._find(entry, now)) is not None:
+            self._pair(entry, desk, now)
+        counts = count_states(self._desks_off(entry), ring)
+        return Ringing(
+            entry.told_s,
+            ring.collect(now),
+            self._place(entry),
+            counts[DeskState.BUSY],
+            counts[DeskState.AWAY],
+        )
+
+    def doors(self, pool: str) -> tuple[int, list[tuple[str, str]]]:
+        """Return how many doors stand by in a pool, and handle and label of the first of them."""
+        entries = list(self._waiting_in(pool, Role.CALLER, _STANDS_BY))
+        return len(entries), [(entry.door, entry.label) for entry in entries[:MAX_DOORS]]
+
+    def _entry(self, seeker: Seeker, now: float) -> Entry:
+        """Return the ticket of this request, made if need be, and as the request describes it."""
+        entry = self._tickets.get(seeker.ticket)
         if entry is not None and self._is_stale(entry, now):
             self._remove(entry)
             self.counters.expired += 1
             entry = None
         if entry is None:
-            earlier = self._devices.get(device)
-            if earlier is not None:
-                # A device has one search at a time: a new ticket means that it gave the old one up.
-                self._withdraw(earlier, now)
-            entry = _Entry(device, ticket, pool, role, flagged, since=now, seen=now)
-        elif entry.device != device or entry.pool != pool or entry.role is not role:
+            entry = self._begin(seeker, now)
+        elif (
+            entry.device != seeker.device
+            or entry.pool != seeker.pool
+            or entry.role is not seeker.role
+            or (entry.ring is not None) is not seeker.ring
+            or bool(entry.label) is not bool(seeker.label)
+        ):
             raise RefusedError(409, "ticket_taken", "this ticket is in use for something else")
         entry.seen = now
-        if entry.matched is not None:
-            entry.collected = True
-            return entry.matched
-        if entry.flagged is not flagged:
+        if entry.matched is None and (entry.flagged, entry.state) != (seeker.flagged, seeker.state):
             self._dequeue(entry)
-            entry.flagged = flagged
-        return self._search(entry, now)
+            entry.flagged, entry.state = seeker.flagged, seeker.state
+        return entry
+
+    def _begin(self, seeker: Seeker, now: float) -> Entry:
+        entry = Entry(
+            seeker.device,
+            seeker.ticket,
+            seeker.pool,
+            seeker.role,
+            seeker.flagged,
+            seeker.address,
+            seeker.pass_id,
+            now,
+            now,
+            state=seeker.state,
+            label=seeker.label,
+            ring=Ring() if seeker.ring else None,
+        )
+        earlier = self._devices.get(entry.owner)
+        if earlier is not None and not (earlier.matched is not None and earlier.collected):
+            # A device has one search at a time: a new ticket means that it gave the old one up. A call
+            # that it has heard of is no search: a desk looks on while its caller is only arriving.
+            self._withdraw(earlier, now)
+        entry.last = self._is_last(entry, now)
+        return entry
+
+    def too_many(self, address: str, message: str, now: float) -> RefusedError:
+        """Return the refusal of one search too many of an address; the refused come back in turns."""
+        retry_s = self._turns.book(f"address {address}", FULL_RETRY_S, CALLS_APART_S, now)
+        return RefusedError(429, "too_many_calls", message, retry_after_s=round(retry_s, 1))
+
+    def is_new(self, ticket: str) -> bool:
+        """Say whether this ticket would begin a search."""
+        return ticket not in self._tickets
+
+    def put_last(self, device: str, address: str, now: float) -> None:
+        """Let a party that was matched and never spoke wait behind everybody for a while.
+
+        With an address (a stranger's) everybody there waits with it: a new device token costs nothing.
+        """
+        key = address or device
+        self._last.pop(key, None)
+        self._last[key] = now + self._options.put_last_s
+        while len(self._last) > MAX_PUT_LAST:
+            self._last.popitem(last=False)
 
     def leave(self, device: str, ticket: str, now: float) -> None:
         """Give a ticket up; a partner who has not yet heard of the match goes back to waiting."""
@@ -169,38 +325,102 @@ class Matcher:
     def take_wakes(self) -> list[str]:
         """Return the tickets whose search was decided by somebody else's request since last asked."""
         wakes, self._wakes = self._wakes, []
-        return wakes
+        return list(dict.fromkeys(wakes))
 
     @property
     def waiting(self) -> int:
-        """How many tickets wait now, in all pools."""
+        """How many tickets wait now, in all pools, without the doors that stand by."""
         return self._waiting
 
-    def _is_stale(self, entry: _Entry, now: float) -> bool:
+    @property
+    def poll_after_s(self) -> float:
+        """When a waiting party may ask again: later the more of them wait, so that polls keep one rate."""
+        return max(self._options.poll_after_s, min(MAX_POLL_AFTER_S, self._waiting / POLLS_PER_S))
+
+    def _is_stale(self, entry: Entry, now: float) -> bool:
         if entry.matched is not None:
             return entry.kept_until <= now
-        return now - entry.seen > self._options.waiter_timeout_s
+        # Who was told to come later is waited for longer.
+        later_s = max(0.0, entry.told_s - self._options.poll_after_s)
+        return now - entry.seen > self._options.waiter_timeout_s + 3 * later_s
 
-    def _search(self, entry: _Entry, now: float) -> Waiting | Matched:
+    def _is_last(self, entry: Entry, now: float) -> bool:
+        return any(self._last.get(key, 0.0) > now for key in (entry.device, entry.address) if key)
+
+    def _search(self, entry: Entry, now: float) -> Waiting | Matched:
         partner = self._find(entry, now)
         if partner is None:
-            self._enqueue(entry)
-            return Waiting(self._options.poll_after_s)
-        matched = self._pair(entry, partner, now)
+            self._enqueue(entry, now)
+            entry.told_s = STAND_BY_POLL_S if entry.label else self.poll_after_s
+            if entry.role is not Role.ANSWERER:
+                return Waiting(entry.told_s)
+            doors = len(self._queues.get((entry.pool, False, Role.CALLER, False, _STANDS_BY), ()))
+            return Waiting(entry.told_s, self._callers_for(entry), doors)
+        self._pair(entry, partner, now)
         entry.collected = True
-        return matched
+        assert entry.matched is not None
+        return entry.matched
 
-    def _find(self, entry: _Entry, now: float) -> _Entry | None:
-        """Return the longest waiting party that may be met; at most a few are passed over."""
-        queue = self._queues.get((entry.pool, entry.flagged, _MEETS[entry.role]))
-        if not queue:
+    def _call_door(self, entry: Entry, door: str, now: float) -> Matched:
+        for found in self._waiting_in(entry.pool, Role.CALLER, _STANDS_BY):
+            if found.door == door and not self._is_stale(found, now):
+                self._pair(entry, found, now)
+                entry.collected = True
+                assert entry.matched is not None
+                return entry.matched
+        self._forget(entry)
+        raise RefusedError(404, "door_away", "this door is not on line")
+
+    def _waiting_in(self, pool: str, role: Role, purpose: str) -> Iterator[Entry]:
+        for last in (False, True):
+            yield from self._queues.get((pool, False, role, last, purpose), {}).values()
+
+    def _desks_off(self, caller: Entry) -> Iterator[Entry]:
+        """The desks on duty that take no call just now."""
+        for state in (DeskState.BUSY, DeskState.AWAY):
+            yield from self._waiting_in(caller.pool, Role.ANSWERER, state.value)
+
+    def _place(self, entry: Entry) -> int:
+        ahead = zip(self._waiting_in(entry.pool, Role.CALLER, _SEEKS), range(1, MAX_COUNTED), strict=False)
+        return next((place for other, place in ahead if other is entry), MAX_COUNTED)
+
+    def _callers_for(self, desk: Entry) -> int:
+        waiting = zip(self._waiting_in(desk.pool, Role.CALLER, _SEEKS), range(MAX_COUNTED), strict=False)
+        return sum(other.ring is None or desk.device not in other.ring.rung for other, _ in waiting)
+
+    def _tell_desks(self, caller: Entry) -> None:
+        """Let desks that take no call hear that the line has changed."""
+        if caller.role is Role.CALLER and not caller.label:
+            off = zip(self._desks_off(caller), range(MAX_LEGS), strict=False)
+            self._wakes += [desk.ticket for desk, _ in off]
+
+    def _find(self, entry: Entry, now: float) -> Entry | None:
+        """Return the longest waiting party that may be met, the silent ones last."""
+        if entry.label or entry.state is not DeskState.FREE:
             return None
+        fallbacks: list[Entry] = []
+        for last in (False, True):
+            queue = self._queues.get((entry.pool, entry.flagged, _MEETS[entry.role], last, _SEEKS))
+            found, fallback = self._first(queue, entry, now) if queue else (None, None)
+            if found is not None:
+                return found
+            fallbacks += [fallback] if fallback is not None else []
+        for fallback in fallbacks:
+            if now - min(entry.since, fallback.since) >= self._options.repeat_after_s:
+                self.counters.repeated += 1
+                return fallback
+        return None
+
+    def _first(
+        self, queue: OrderedDict[str, Entry], entry: Entry, now: float
+    ) -> tuple[Entry | None, Entry | None]:
+        """Return the first of a queue that may be met, and the first that was met lately."""
         recent = self._recent_partners(entry, now)
-        fallback: _Entry | None = None
-        stale: list[_Entry] = []
-        found: _Entry | None = None
+        fallback: Entry | None = None
+        stale: list[Entry] = []
+        found: Entry | None = None
         for candidate in queue.values():
-            if candidate is entry:
+            if candidate is entry or not may_ring(entry, candidate):
                 continue
             if self._is_stale(candidate, now):
                 stale.append(candidate)
@@ -212,14 +432,9 @@ class Matcher:
         for candidate in stale:
             self._remove(candidate)
             self.counters.expired += 1
-        if found is not None or fallback is None:
-            return found
-        if now - min(entry.since, fallback.since) < self._options.repeat_after_s:
-            return None
-        self.counters.repeated += 1
-        return fallback
+        return found, fallback
 
-    def _recent_partners(self, entry: _Entry, now: float) -> set[str]:
+    def _recent_partners(self, entry: Entry, now: float) -> set[str]:
         # An intercom always meets the same desk: only strangers are kept apart.
         if entry.role is not Role.EITHER:
             return set()
@@ -228,30 +443,44 @@ class Matcher:
             return set()
         return {device for device, until in recent.partners.items() if until > now}
 
-    def _pair(self, entry: _Entry, partner: _Entry, now: float) -> Matched:
+    def _pair(self, entry: Entry, partner: Entry, now: float) -> None:
         if entry.role is partner.role:
             first, second = (entry, partner) if self._coin() else (partner, entry)
         else:
             first, second = (entry, partner) if entry.role is Role.CALLER else (partner, entry)
-        match = Match(self._new_call_id(), first.device, second.device, first.role, second.role)
-        first.matched, second.matched = Matched(match, "a"), Matched(match, "b")
-        first.partner, second.partner = second, first
-        for side in (entry, partner):
-            self._dequeue(side)
-            side.kept_until = now + self._options.kept_match_s
-            side.collected = False
-            self._tickets[side.ticket] = side
-            self._devices[side.device] = side
-            self._kept[side.ticket] = side
+        match = Match(
+            self._new_call_id(),
+            first.device,
+            second.device,
+            first.role,
+            second.role,
+            pool=first.pool,
+            pass_a=first.pass_id,
+            pass_b=second.pass_id,
+            rings=first.ring is not None,
+        )
+        self._settle(first, second, Matched(match, "a"), now)
+        self._settle(second, first, Matched(match, "b"), now)
         self._remember(entry.device, partner.device, now)
         self._remember(partner.device, entry.device, now)
         self._wakes.append(partner.ticket)
         self.counters.made += 1
         while len(self._kept) > MAX_KEPT_MATCHES:
             self._remove(next(iter(self._kept.values())))
-        mine = entry.matched
-        assert mine is not None
-        return mine
+
+    def _settle(self, side: Entry, partner: Entry, matched: Matched, now: float) -> None:
+        """Give a ticket its place in a call; one that rings goes on waiting for more."""
+        kept_until = now + self._options.kept_match_s
+        if side.ring is not None:
+            side.ring.add(Leg(matched, partner, kept_until))
+            return
+        self._dequeue(side)
+        side.matched, side.partner = matched, partner
+        side.kept_until = kept_until
+        side.collected = False
+        self._tickets[side.ticket] = side
+        self._devices[side.owner] = side
+        self._kept[side.ticket] = side
 
     def _remember(self, device: str, partner: str, now: float) -> None:
         if self._options.avoid_repeat_s <= 0:
@@ -265,63 +494,107 @@ class Matcher:
         while len(self._recent) > MAX_REMEMBERED_DEVICES:
             self._recent.popitem(last=False)
 
-    def _enqueue(self, entry: _Entry, *, first: bool = False) -> None:
+    def _enqueue(self, entry: Entry, now: float, *, first: bool = False) -> None:
         queue = self._queues.setdefault(entry.queue, OrderedDict())
         if entry.ticket in queue:
             return
-        full = self._pools.get(entry.pool, 0) >= self._options.max_waiting
-        if not first and (full or self._waiting >= self._options.max_waiting_total):
+        if not first and self._is_full(entry):
             if not queue:
                 del self._queues[entry.queue]
             self._forget(entry)
-            raise RefusedError(503, "pool_full", "too many are waiting here", retry_after_s=10.0)
+            retry_s = self._turns.book(f"pool {_counted_in(entry.pool)}", FULL_RETRY_S, FULL_APART_S, now)
+            raise RefusedError(503, "pool_full", "too many are waiting here", retry_after_s=round(retry_s, 1))
+        if not first and self._held.is_full(entry.address, self._options.max_waiting_per_address):
+            if not queue:
+                del self._queues[entry.queue]
+            self._forget(entry)
+            raise self.too_many(entry.address, "too many searches from this address at once", now)
+        self._held.count(entry.address, 1)
         queue[entry.ticket] = entry
         if first:
             queue.move_to_end(entry.ticket, last=False)
         self._tickets[entry.ticket] = entry
-        self._devices[entry.device] = entry
-        self._pools[entry.pool] = self._pools.get(entry.pool, 0) + 1
-        self._waiting += 1
+        self._devices[entry.owner] = entry
+        self._count(entry, 1)
+        self._tell_desks(entry)
 
-    def _dequeue(self, entry: _Entry) -> None:
+    def _dequeue(self, entry: Entry) -> None:
         queue = self._queues.get(entry.queue)
         if queue is None or queue.pop(entry.ticket, None) is None:
             return
         if not queue:
             del self._queues[entry.queue]
-        self._waiting -= 1
-        left = self._pools[entry.pool] - 1
-        if left:
-            self._pools[entry.pool] = left
-        else:
-            del self._pools[entry.pool]
+        self._count(entry, -1)
+        self._tell_desks(entry)
+        self._held.count(entry.address, -1)
 
-    def _withdraw(self, entry: _Entry, now: float) -> None:
-        partner = entry.partner
-        self._remove(entry)
-        if partner is None or partner.collected or partner.matched is None:
+    def _is_full(self, entry: Entry) -> bool:
+        """Say whether there is no place for it: doors that stand by take none of who waits."""
+        most = self._options.max_waiting_total
+        if entry.label:
+            return self._standing >= most
+        pool = _counted_in(entry.pool)
+        most_here = MAX_SELF_TESTS if pool == SELF_TEST_POOL else self._options.max_waiting
+        return self._pools.get(pool, 0) >= most_here or self._waiting >= most
+
+    def _count(self, entry: Entry, change: int) -> None:
+        if entry.label:
+            self._standing += change
             return
-        if partner.partner is not entry or self._tickets.get(partner.ticket) is not partner:
+        self._waiting += change
+        pool = _counted_in(entry.pool)
+        self._pools[pool] = self._pools.get(pool, 0) + change
+        if not self._pools[pool]:
+            del self._pools[pool]
+
+    def _withdraw(self, entry: Entry, now: float) -> None:
+        partners = [entry.partner] if entry.partner is not None else []
+        if entry.ring is not None:
+            partners = [leg.desk for leg in entry.ring.legs.values()]
+        if entry.partner is not None and entry.partner.ring is not None and entry.matched is not None:
+            self._unring(entry.partner.ring, entry.matched.match.call_id)
+        self._remove(entry)
+        for partner in partners:
+            self._return(partner, entry, now)
+
+    def _unring(self, ring: Ring, call_id: str) -> None:
+        """A desk gave its call up; if the caller has not heard of it, it never was."""
+        leg = ring.legs.get(call_id)
+        if leg is not None and not leg.collected:
+            ring.drop(call_id)
+
+    def _return(self, partner: Entry, gone: Entry, now: float) -> None:
+        """Let whoever has not heard of a call that is given up wait on."""
+        if partner.collected or partner.matched is None:
+            return
+        if partner.partner is not gone or self._tickets.get(partner.ticket) is not partner:
             return
         # The other side never heard of this call, so for it the search simply goes on, first in line.
         self._kept.pop(partner.ticket, None)
         partner.matched = partner.partner = None
         self.counters.returned += 1
-        self._enqueue(partner, first=True)
+        self._enqueue(partner, now, first=True)
         other = self._find(partner, now)
         if other is not None:
             self._pair(partner, other, now)
             self._wakes.append(partner.ticket)
 
-    def _remove(self, entry: _Entry) -> None:
+    def _remove(self, entry: Entry) -> None:
         self._dequeue(entry)
         self._kept.pop(entry.ticket, None)
         self._forget(entry)
 
-    def _forget(self, entry: _Entry) -> None:
+    def _forget(self, entry: Entry) -> None:
         if self._tickets.get(entry.ticket) is entry:
             del self._tickets[entry.ticket]
-        if self._devices.get(entry.device) is entry:
-            del self._devices[entry.device]
-        # Two entries that point at each other would wait for the garbage collector.
+        if self._devices.get(entry.owner) is entry:
+            del self._devices[entry.owner]
+        # Entries that point at each other would wait for the garbage collector.
         entry.partner = None
+        if entry.ring is not None:
+            entry.ring.legs.clear()
+
+
+def _counted_in(pool: str) -> str:
+    """Return the pool whose places are taken: all self-tests share some, or they would take everybody's."""
+    return SELF_TEST_POOL if is_self_test(pool) else pool

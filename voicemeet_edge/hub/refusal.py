@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import PeerError
+from voicemeet_edge.errors import RemoteError
 
 
-class RefusedError(PeerError):
+class RefusedError(RemoteError):
     """A verb was refused: HTTP status, stable code, a sentence, and when to try again."""
 
     code = "refused"

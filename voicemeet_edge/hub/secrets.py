@@ -8,8 +8,8 @@ import secrets as random_secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SettingsError
-from ..secret import Secret
+from voicemeet_edge.errors import SettingsError
+from voicemeet_edge.secret import Secret
 
 SECRETS_FILE = "secrets.json"
 SECRET_BYTES = 32  # bytes of entropy: HS256 wants at least its 256 bits (RFC 7518 section 3.2)
@@ -27,17 +27,30 @@ class HubSecrets:
 
 def load_or_make_secrets(state_dir: Path) -> HubSecrets:
     """Read the secrets, making them (and the directory) first when there are none yet."""
-    path = state_dir / SECRETS_FILE
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        raw = path.read_bytes() if path.exists() else None
-        if raw is None:
-            return _make(path)
+        return load_secrets(state_dir) or _make(state_dir / SECRETS_FILE)
     except OSError as error:
         expected = f"a directory the hub can write ({error.strerror})"
         raise SettingsError("hub.toml", "state_dir", str(state_dir), expected) from None
-    if path.stat().st_mode & 0o077:
-        raise SettingsError(SECRETS_FILE, "mode", oct(path.stat().st_mode & 0o777), "0600")
+
+
+def load_secrets(state_dir: Path) -> HubSecrets | None:
+    """Read the secrets; None when there are none yet.
+
+    Raises:
+        SettingsError: they cannot be read, or others can read them.
+    """
+    path = state_dir / SECRETS_FILE
+    try:
+        if not path.exists():
+            return None
+        raw, mode = path.read_bytes(), path.stat().st_mode & 0o777
+    except OSError as error:
+        expected = f"a directory to be read as the hub's user or root ({error.strerror})"
+        raise SettingsError("hub.toml", "state_dir", str(state_dir), expected) from None
+    if mode & 0o077:
+        raise SettingsError(SECRETS_FILE, "mode", oct(mode), "0600")
     try:
         document = json.loads(raw[:MAX_SECRETS_BYTES])
         texts = [document[name] for name in ("jwt", "turn", "salt")]

@@ -4,162 +4,314 @@ One frozen dataclass per section of `hub.toml`, built from the file by `load_hub
 (`HubSettings(state_dir=...)`: every other field has a default good for loopback).
 """
 
+# ruff: noqa: RUF009 - `option` is a field specifier: it makes no shared mutable default
+
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
-import tomllib
-import typing
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, get_args
 
-from ..backend.verbs import POOL_PATTERN
-from ..errors import SettingsError
-from .address import AUTO
+from voicemeet_edge import validators
+from voicemeet_edge.backend.verbs import POOL_PATTERN
+from voicemeet_edge.errors import SettingsError
+from voicemeet_edge.hub.address import AUTO
+from voicemeet_edge.hub.admission import EVERY_POOL
+from voicemeet_edge.settings_file import check_section, option, parse_sections, parse_toml, read_text, render
+from voicemeet_edge.settings_slips import with_line
+from voicemeet_edge.validators import Refused
 
-MAX_FILE_BYTES = 64 * 1024  # bytes of hub.toml; the commented template has about 5 kB
+MOST = 10**12  # of anything that is counted or timed; more is a slip of the keyboard
+LEAST = 1e-6  # of what must not be zero
+
+Tls = Literal["self-signed", "files", "off"]
+Provider = Literal["off", "coturn", "hmac", "cloudflare"]
+
+_text = validators.text(r"[^\x00-\x1f]*", "a text of one line")
+_port = validators.integer(0, 65_535)
+_rate = validators.number(LEAST, MOST)
+
+
+def _pool(value: object) -> str:
+    if not isinstance(value, str) or not POOL_PATTERN.match(value):
+        raise Refused("a name of lower-case letters, digits and -")
+    return value
+
+
+def _host(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", value):
+        raise Refused('a host name or an address, such as "hub.example.org"')
+    return value
+
+
+def _open_pool(value: object) -> str:
+    return EVERY_POOL if value == EVERY_POOL else _pool(value)
+
+
+def _coturn_address(value: object) -> str:
+    # Debian's coturn has a hole in its deny list for IPv6 relays (CVE-2026-27624).
+    if value == AUTO:
+        return AUTO
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise Refused('an IPv4 address, or "auto"') from None
+
+
+def _external_address(value: object) -> str:
+    if value == "":
+        return ""
+    if value == AUTO:
+        raise Refused("an IPv4 address")
+    return _coturn_address(value)
+
+
+def _network(value: object) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError:
+        raise Refused("an IPv4 network like 192.168.1.0/24") from None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Where the hub is reached."""
+    """Where the hub is reached: requests, signaling and desk page share one port."""
 
-    listen: tuple[str, ...] = ("127.0.0.1",)
-    """Addresses to listen on; "0.0.0.0" and "::" for all."""
-    port: int = 8443
-    """TCP port; 0 takes a free one (tests)."""
-    public_url: str = ""
-    """What devices type: https://host:port. Empty: made from the first name or address."""
-    tls: str = "self-signed"
-    """"self-signed", "files" or "off" (only on loopback, behind a proxy, or with allow_plaintext)."""
-    certificate: str = ""
-    """PEM file with the chain, for tls = "files"."""
-    private_key: str = ""
-    """PEM file with the key, for tls = "files"."""
-    names: tuple[str, ...] = ()
-    """Host names and addresses the self-signed certificate is made for."""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses of proxies whose X-Forwarded-For is believed."""
-    allow_plaintext: bool = False
-    """Serve without TLS on addresses other than loopback: for closed test networks only."""
-    allow_public_channels: bool = False
-    """Let anybody with the apikey use public Realtime channels; our own devices never do."""
+    listen: tuple[str, ...] = option(
+        ("127.0.0.1",),
+        validators.many(validators.address, 16, least=1),
+        'Addresses to listen on; "0.0.0.0" and "::" for all.',
+        template=("0.0.0.0",),
+    )
+    port: int = option(8443, _port, "TCP port; 0 takes a free one (tests).")
+    public_url: str = option(
+        "", _text, "The address devices use: https://host:port. Empty: made from the first name or address."
+    )
+    tls: Tls = option(
+        "self-signed",
+        validators.one_of(*get_args(Tls)),
+        '"self-signed", "files" or "off" (only on loopback, behind a proxy, or with allow_plaintext).',
+    )
+    certificate: str = option("", _text, 'PEM file with the chain, for tls = "files".')
+    private_key: str = option("", _text, 'PEM file with the key, for tls = "files".')
+    names: tuple[str, ...] = option(
+        (), validators.many(_host, 64), "Host names and addresses the self-signed certificate is made for."
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (), validators.many(validators.address, 16), "Addresses of proxies whose X-Forwarded-For is believed."
+    )
+    allow_plaintext: bool = option(
+        False,
+        validators.boolean,
+        "Serve without TLS on addresses other than loopback: for closed test networks only.",
+    )
+    security_contact: str = option(
+        "",
+        _text,
+        "Whom to tell of a hole, for /.well-known/security.txt: https://… or mailto:…",
+    )
+    allow_public_channels: bool = option(
+        False,
+        validators.boolean,
+        "Let anybody with the apikey use public Realtime channels; our own devices never do.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
     """How parties are brought together."""
 
-    pools: tuple[str, ...] = ()
-    """Names of the pools that exist; empty: any name."""
-    max_waiting: int = 2_000
-    """Waiting parties per pool before a pool is full."""
-    poll_after_s: float = 3.0
-    """Seconds after which a waiting party asks again (it adds jitter)."""
-    waiter_timeout_s: float = 20.0
-    """Seconds without asking after which a waiting party is forgotten."""
-    avoid_repeat_s: float = 600.0
-    """Seconds for which two strangers who met are kept apart if others are there; 0: never."""
-    repeat_after_s: float = 6.0
-    """Seconds of waiting after which two who met before may meet again."""
+    pools: tuple[str, ...] = option(
+        (), validators.many(_pool, 256), "Names of the pools that exist; empty: any name."
+    )
+    open_pools: tuple[str, ...] = option(
+        ("public",),
+        validators.many(_open_pool, 256),
+        'Pools for strangers, without passes; all others are closed. "*" opens every pool: for labs.',
+    )
+    max_waiting: int = option(
+        5_000, validators.integer(1, MOST), "Waiting parties per pool before a pool is full."
+    )
+    poll_after_s: float = option(
+        3.0, validators.number(0, MOST), "Seconds after which a waiting party asks again (it adds jitter)."
+    )
+    waiter_timeout_s: float = option(
+        20.0, validators.number(0, MOST), "Seconds without asking after which a waiting party is forgotten."
+    )
+    avoid_repeat_s: float = option(
+        600.0,
+        validators.number(0, MOST),
+        "Seconds for which two strangers who met are kept apart if others are there; 0: never.",
+    )
+    repeat_after_s: float = option(
+        6.0, validators.number(0, MOST), "Seconds of waiting after which two who met before may meet again."
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class CallSettings:
-    """How long things last."""
+class LifetimeSettings:
+    """How long things last. All times are in seconds unless the name says otherwise."""
 
-    max_call_s: float = 3_600.0
-    """Longest call in seconds."""
-    token_ttl_s: float = 600.0
-    """Life of a call JWT in seconds (60 to 600); renewed while the call lasts."""
-    device_token_ttl_s: float = 86_400.0
-    """Life of a device token in seconds."""
-    report_grace_s: float = 3_600.0
-    """Seconds after the end of the call's JWT in which a report is still taken."""
-    report_days: float = 30.0
-    """Days until a report that is not held is purged."""
+    max_call_s: float = option(3_600.0, validators.number(10, 86_400), "Longest call in seconds.")
+    token_ttl_s: float = option(
+        600.0,
+        validators.number(60, 600),
+        "Life of a call JWT in seconds (60 to 600); renewed while the call lasts.",
+    )
+    device_token_ttl_s: float = option(
+        86_400.0, validators.number(0, MOST), "Life of a device token in seconds."
+    )
+    report_grace_s: float = option(
+        3_600.0,
+        validators.number(0, MOST),
+        "Seconds after the end of the call's JWT in which a report is still taken.",
+    )
+    report_days: float = option(
+        30.0, validators.number(0, MOST), "Days until a report that is not held is purged."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TurnSettings:
-    """The TURN server beside the hub."""
+    """The TURN server, for calls that find no direct path or must not take it."""
 
-    provider: str = "off"
-    """"coturn" (the hub runs it), "hmac" (a coturn elsewhere), "cloudflare" or "off"."""
-    listen: tuple[str, ...] = ("127.0.0.1",)
-    """IPv4 addresses coturn listens on; "auto" is the one of the default route."""
-    relay_address: str = "127.0.0.1"
-    """IPv4 address relayed packets leave from; "auto" as above."""
-    external_address: str = ""
-    """Public IPv4 address when coturn stands behind a 1:1 NAT."""
-    host: str = ""
-    """Name or address told to devices; empty: the external, else the first listening address."""
-    port: int = 3478
-    """UDP and TCP port; 0 takes a free one (tests)."""
-    tls_port: int = 0
-    """TLS port (443 or 5349); 0: off. Needs tls = "files": browsers refuse self-signed TURN."""
-    min_port: int = 49_152
-    """Lowest relay port."""
-    max_port: int = 65_535
-    """Highest relay port."""
-    user_quota: int = 8
-    """Allocations per call and slot at once: four rungs of a ladder on two interfaces."""
-    total_quota: int = 2_000
-    """Allocations at once in all."""
-    max_bps: int = 64_000
-    """Bytes per second and direction of one allocation; Opus with its overhead takes 12,000."""
-    allowed_peers: tuple[str, ...] = ()
-    """Private networks that may be relayed to (an intercom in a building), as a.b.c.d/n."""
-    secret_file: str = ""
-    """File with the shared secret, for provider = "hmac"."""
-    urls: tuple[str, ...] = ()
-    """URLs told to devices, for provider = "hmac"."""
-    cloudflare_key_id: str = ""
-    """The TURN key's id, for provider = "cloudflare"."""
-    cloudflare_token_file: str = ""
-    """File with the TURN key's API token, for provider = "cloudflare"."""
-    cloudflare_api: str = "https://rtc.live.cloudflare.com"
-    """Base URL of the API; another one only in tests."""
+    provider: Provider = option(
+        "off",
+        validators.one_of(*get_args(Provider)),
+        '"coturn" (the hub runs it), "hmac" (a coturn elsewhere), "cloudflare" or "off".',
+        template="coturn",
+    )
+    listen: tuple[str, ...] = option(
+        ("127.0.0.1",),
+        validators.many(_coturn_address, 16, least=1),
+        'IPv4 addresses coturn listens on; "auto" is the one others in the building reach it by.',
+        template=("auto",),
+    )
+    relay_address: str = option(
+        "127.0.0.1",
+        _coturn_address,
+        'IPv4 address relayed packets leave from; "auto" as above.',
+        template="auto",
+    )
+    external_address: str = option(
+        "", _external_address, "Public IPv4 address when coturn stands behind a 1:1 NAT."
+    )
+    host: str = option(
+        "", _text, "Name or address told to devices; empty: the external, else the first listening address."
+    )
+    port: int = option(3478, _port, "UDP and TCP port; 0 takes a free one (tests).")
+    tls_port: int = option(
+        0, _port, 'TLS port (443 or 5349); 0: off. Needs tls = "files": browsers refuse self-signed TURN.'
+    )
+    min_port: int = option(49_152, _port, "Lowest relay port.")
+    max_port: int = option(65_535, _port, "Highest relay port.")
+    user_quota: int = option(
+        4,
+        validators.integer(0, MOST),
+        "Allocations per call and slot at once: UDP and TCP on two interfaces.",
+    )
+    total_quota: int = option(
+        4_000,
+        validators.integer(0, MOST),
+        "Allocations at once in all; half of them are kept for closed pools.",
+    )
+    max_bps: int = option(
+        64_000,
+        validators.integer(0, MOST),
+        "Bytes per second and direction of one allocation; Opus with its overhead takes 12,000.",
+    )
+    allowed_peers: tuple[str, ...] = option(
+        (),
+        validators.many(_network, 64),
+        "Private networks that may be relayed to (an intercom in a building), as a.b.c.d/n.",
+    )
+    public_peers: bool = option(
+        False,
+        validators.boolean,
+        "Relay to any public address: for a hub on the internet. Otherwise the relay is no way out.",
+    )
+    secret_file: str = option("", _text, 'File with the shared secret, for provider = "hmac".')
+    urls: tuple[str, ...] = option(
+        (), validators.many(_text, 64), 'URLs told to devices, for provider = "hmac".'
+    )
+    cloudflare_key_id: str = option("", _text, 'The TURN key\'s id, for provider = "cloudflare".')
+    cloudflare_token_file: str = option(
+        "", _text, 'File with the TURN key\'s API token, for provider = "cloudflare".'
+    )
+    cloudflare_api: str = option(
+        "https://rtc.live.cloudflare.com", _text, "Base URL of the API; another one only in tests."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RiskSettings:
-    """What reports lead to."""
+    """What reports lead to. A score belongs to a short-lived device token, never to a device."""
 
-    report_weight: float = 1.0
-    """How much one report raises a score."""
-    half_life_s: float = 259_200.0
-    """Seconds in which a score halves."""
-    separate_at: float = 1.8
-    """From this score on a party only meets others of its kind: two reports within half a day."""
-    refuse_at: float = 4.5
-    """From this score on a party is refused: five reports within half a day."""
+    report_weight: float = option(1.0, validators.number(0, MOST), "How much one report raises a score.")
+    half_life_s: float = option(259_200.0, validators.number(LEAST, MOST), "Seconds in which a score halves.")
+    separate_at: float = option(
+        1.8,
+        validators.number(0, MOST),
+        "From this score on a party only meets others of its kind: two reports within half a day.",
+    )
+    refuse_at: float = option(
+        4.5,
+        validators.number(0, MOST),
+        "From this score on a party is refused: five reports within half a day.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """How often somebody may ask."""
+    """How often may ask: an IPv4 address, an IPv6 /64 (a /48: as eight of them), or a device token."""
 
-    address_per_s: float = 20.0
-    """Requests per second from one address."""
-    address_burst: float = 100.0
-    """Requests at once from one address."""
-    session_per_s: float = 0.2
-    """New device tokens per second for one address."""
-    session_burst: float = 20.0
-    """New device tokens at once for one address."""
-    device_per_s: float = 2.0
-    """Requests per second with one device token."""
-    device_burst: float = 20.0
-    """Requests at once with one device token."""
-    report_per_s: float = 0.05
-    """Reports per second from one device."""
-    report_burst: float = 5.0
-    """Reports at once from one device."""
-    max_sockets: int = 10_000
-    """Realtime sockets in all."""
-    max_sockets_per_address: int = 200
-    """Realtime sockets from one address."""
+    address_per_s: float = option(20.0, _rate, "Requests without a good token per second from one address.")
+    address_burst: float = option(100.0, _rate, "Requests without a good token at once from one address.")
+    address_calls: int = option(
+        16, validators.integer(0, MOST), "Searches, and live calls, at once from one address in open pools."
+    )
+    session_per_s: float = option(1.0, _rate, "New device tokens without a pass per second for one address.")
+    session_burst: float = option(60.0, _rate, "New device tokens without a pass at once for one address.")
+    pass_per_s: float = option(100.0, _rate, "New device tokens per second for one pass.")
+    pass_burst: float = option(
+        4_000.0,
+        _rate,
+        "New device tokens at once for one pass: a building whose devices share one, after a power cut.",
+    )
+    known_per_s: float = option(
+        100.0, _rate, "Requests per second from one address with device tokens that have no pass."
+    )
+    known_burst: float = option(
+        1_000.0, _rate, "Requests at once from one address with device tokens that have no pass."
+    )
+    device_per_s: float = option(2.0, _rate, "Requests per second with one device token.")
+    device_burst: float = option(20.0, _rate, "Requests at once with one device token.")
+    report_per_s: float = option(0.05, _rate, "Reports per second from one device.")
+    report_burst: float = option(5.0, _rate, "Reports at once from one device.")
+    max_connections: int = option(
+        0,
+        validators.integer(0, MOST),
+        "Connections in all; 0: as many as there is memory for. A quarter is kept for who has a pass.",
+    )
+    address_connections: int = option(
+        64,
+        validators.integer(0, MOST),
+        "Connections from one address of those who have no pass; more of them wait.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSettings:
+    """What can be learned of the hub's health; numbers only, nothing that names anybody."""
+
+    metrics: str = option(
+        "",
+        validators.loopback_endpoint,
+        'Where Prometheus metrics are served on this machine, such as "127.0.0.1:9465"; nothing: nowhere.',
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,184 +322,101 @@ class HubSettings:
     """Directory of secrets, certificate and database; made with mode 0700."""
     http: HttpSettings = field(default_factory=HttpSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
-    call: CallSettings = field(default_factory=CallSettings)
+    call: LifetimeSettings = field(default_factory=LifetimeSettings)
     turn: TurnSettings = field(default_factory=TurnSettings)
     risk: RiskSettings = field(default_factory=RiskSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    status: StatusSettings = field(default_factory=StatusSettings)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work; SettingsError names the key."""
-        check_hub_settings(self, "hub settings")
+        for name in SECTIONS:
+            check_section(getattr(self, name), name, "hub settings")
+        _check_together(self, "hub settings")
 
 
-_Section = typing.TypeVar("_Section")
+SECTIONS: dict[str, type[Any]] = {
+    "http": HttpSettings,
+    "match": MatchSettings,
+    "call": LifetimeSettings,
+    "turn": TurnSettings,
+    "risk": RiskSettings,
+    "limits": LimitSettings,
+    "status": StatusSettings,
+}
 
 
 def load_hub_settings(path: Path) -> HubSettings:
     """Read `hub.toml`; SettingsError for anything wrong with it."""
-    name = path.name
+    text = read_text(path, str(path), "(file)")
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise SettingsError(name, "file", "?", f"a readable file ({error.strerror})") from None
-    if len(raw) > MAX_FILE_BYTES:
-        raise SettingsError(name, "file", f"{len(raw)} bytes", f"at most {MAX_FILE_BYTES} bytes")
-    try:
-        document = tomllib.loads(raw.decode())
-    except ValueError as error:
-        raise SettingsError(name, "file", "?", f"TOML ({error})") from None
-    return hub_settings_from(document, name)
+        settings = hub_settings_from(parse_toml(text, path.name), path.name)
+        if not settings.state_dir.is_absolute():  # else it were another one for each folder it is started in
+            expected = 'a whole path, such as "/var/lib/voicemeet-hub"'
+            raise SettingsError(path.name, "state_dir", f'"{settings.state_dir}"', expected)
+    except SettingsError as error:
+        raise with_line(error, text) from None
+    return settings
 
 
-def hub_settings_from(document: dict[str, typing.Any], file: str = "hub.toml") -> HubSettings:
+def hub_settings_from(document: Mapping[str, object], file: str = "hub.toml") -> HubSettings:
     """Build the settings from a parsed document; `file` is for the error's sentence."""
-    sections: dict[str, type] = {
-        "http": HttpSettings,
-        "match": MatchSettings,
-        "call": CallSettings,
-        "turn": TurnSettings,
-        "risk": RiskSettings,
-        "limits": LimitSettings,
-    }
-    built: dict[str, typing.Any] = {}
-    for key, value in document.items():
-        if key == "state_dir":
-            if not isinstance(value, str) or not value:
-                raise SettingsError(file, key, repr(value), "a directory")
-            built[key] = Path(value)
-        elif key in sections:
-            built[key] = _section(sections[key], value, file, key)
-        else:
-            raise SettingsError(file, key, "…", f"one of state_dir, {', '.join(sections)}")
-    if "state_dir" not in built:
-        raise SettingsError(file, "state_dir", "missing", "a directory")
+    state_dir = document.get("state_dir")
+    if not isinstance(state_dir, str) or not state_dir:
+        found = "missing" if state_dir is None else "something else"
+        raise SettingsError(file, "state_dir", found, "a directory")
+    tables = {key: value for key, value in document.items() if key != "state_dir"}
+    sections = parse_sections(tables, SECTIONS, file)
     try:
-        return HubSettings(**built)
+        return HubSettings(Path(state_dir), **sections)
     except SettingsError as error:
         raise SettingsError(file, error.key, error.value, error.expected) from None
 
 
-def _section(kind: type[_Section], table: object, file: str, section: str) -> _Section:
-    if not isinstance(table, dict):
-        raise SettingsError(file, section, repr(table), "a section")
-    hints = typing.get_type_hints(kind)
-    values: dict[str, object] = {}
-    for key, value in table.items():
-        if key not in hints:
-            raise SettingsError(file, f"{section}.{key}", "…", f"one of {', '.join(hints)}")
-        values[key] = _value(value, hints[key], file, f"{section}.{key}")
-    return kind(**values)
+def render_hub_template() -> str:
+    """Write the commented settings file; firmware/hub.toml is its output."""
+    return HEADER + render(SECTIONS, commented=True)
 
 
-def _value(value: object, kind: object, file: str, key: str) -> object:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind in (bool, int, float, str):
-        # type() and not isinstance: True would pass for the number 1.
-        if type(value) is kind:
-            return value
-        expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        raise SettingsError(file, key, repr(value), expected[typing.cast("type", kind)])
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise SettingsError(file, key, repr(value), "a list of texts")
+HEADER = """\
+# VoiceMeet Edge hub: settings.
+#
+# Copy to /etc/voicemeet/hub.toml, edit, then: voicemeet-edge hub --config /etc/voicemeet/hub.toml
+# A line that starts with "#name =" shows a default. Unknown keys and values that cannot work stop
+# the hub before it starts, with one line that says which. Secrets are not here: the hub makes its
+# own at first start, in state_dir, readable by itself alone.
+
+# Directory of secrets, certificate and database; made with mode 0700.
+state_dir = "/var/lib/voicemeet-hub"
+"""
 
 
-def check_hub_settings(settings: HubSettings, file: str) -> None:
-    """Raise SettingsError for the first value that cannot work."""
+def _check_together(settings: HubSettings, file: str) -> None:
+    """Refuse values that are right alone and wrong together."""
 
-    def need(good: bool, key: str, value: object, expected: str) -> None:
+    def need(good: object, key: str, value: object, expected: str) -> None:
         if not good:
             raise SettingsError(file, key, repr(value), expected)
 
-    http, turn, call = settings.http, settings.turn, settings.call
-    _check_numbers(settings, file)
-    for key, addresses in (("http.listen", http.listen), ("http.trusted_proxies", http.trusted_proxies)):
-        for address in addresses:
-            need(_is_address(address), key, address, "an IP address")
-    need(bool(http.listen), "http.listen", http.listen, "at least one address")
-    need(http.tls in ("off", "self-signed", "files"), "http.tls", http.tls, "off, self-signed or files")
+    http, turn, risk = settings.http, settings.turn, settings.risk
     if http.tls == "files":
-        need(bool(http.certificate), "http.certificate", "", "a PEM file")
-        need(bool(http.private_key), "http.private_key", "", "a PEM file")
+        need(http.certificate, "http.certificate", "", "a PEM file")
+        need(http.private_key, "http.private_key", "", "a PEM file")
     plain = http.allow_plaintext or bool(http.trusted_proxies)
     loopback = all(ipaddress.ip_address(address).is_loopback for address in http.listen)
     need(http.tls != "off" or loopback or plain, "http.tls", "off", "TLS on addresses other than loopback")
-    for pool in settings.match.pools:
-        need(bool(POOL_PATTERN.match(pool)), "match.pools", pool, "lower-case letters, digits and -")
-    need(60 <= call.token_ttl_s <= 600, "call.token_ttl_s", call.token_ttl_s, "60 to 600 seconds")
-    need(10 <= call.max_call_s <= 86_400, "call.max_call_s", call.max_call_s, "10 to 86400 seconds")
-    _check_turn(turn, http, need)
-    risk = settings.risk
-    need(risk.half_life_s > 0, "risk.half_life_s", risk.half_life_s, "more than 0 seconds")
     need(risk.separate_at <= risk.refuse_at, "risk.refuse_at", risk.refuse_at, "at least risk.separate_at")
-
-
-class _Need(typing.Protocol):
-    def __call__(self, good: bool, key: str, value: object, expected: str) -> None: ...
-
-
-def _check_turn(turn: TurnSettings, http: HttpSettings, need: _Need) -> None:
-    providers = ("off", "coturn", "hmac", "cloudflare")
-    need(turn.provider in providers, "turn.provider", turn.provider, "off, coturn, hmac or cloudflare")
     if turn.provider == "coturn":
-        # Debian's coturn has a hole in its deny list for IPv6 relays (CVE-2026-27624).
-        named = [("turn.listen", address) for address in turn.listen]
-        for key, address in (*named, ("turn.relay_address", turn.relay_address)):
-            need(
-                address == AUTO or _is_address(address, 4),
-                key,
-                address,
-                "an IPv4 address",
-            )
-        need(bool(turn.listen), "turn.listen", turn.listen, "at least one address")
-        external = turn.external_address
-        need(not external or _is_address(external, 4), "turn.external_address", external, "an IPv4 address")
-        need(
-            not turn.tls_port or http.tls == "files",
-            "turn.tls_port",
-            turn.tls_port,
-            '0 without tls = "files"',
-        )
+        is_tls_possible = not turn.tls_port or http.tls == "files"
+        need(is_tls_possible, "turn.tls_port", turn.tls_port, '0 without tls = "files"')
         need(1024 <= turn.min_port < turn.max_port, "turn.min_port", turn.min_port, "1024 to turn.max_port")
     if turn.provider == "hmac":
-        need(bool(turn.secret_file), "turn.secret_file", "", "a file with the shared secret")
-        need(bool(turn.urls), "turn.urls", turn.urls, "at least one turn: URL")
+        need(turn.secret_file, "turn.secret_file", "", "a file with the shared secret")
+        need(turn.urls, "turn.urls", turn.urls, "at least one turn: URL")
     if turn.provider == "cloudflare":
-        need(bool(turn.cloudflare_key_id), "turn.cloudflare_key_id", "", "the id of a TURN key")
-        need(bool(turn.cloudflare_token_file), "turn.cloudflare_token_file", "", "a file with its API token")
-    for network in turn.allowed_peers:
-        need(_is_network(network), "turn.allowed_peers", network, "an IPv4 network like 192.168.1.0/24")
+        need(turn.cloudflare_key_id, "turn.cloudflare_key_id", "", "the id of a TURN key")
+        need(turn.cloudflare_token_file, "turn.cloudflare_token_file", "", "a file with its API token")
 
 
-def _check_numbers(settings: HubSettings, file: str) -> None:
-    for section in dataclasses.fields(settings):
-        table = getattr(settings, section.name)
-        if not dataclasses.is_dataclass(table):
-            continue
-        for entry in dataclasses.fields(table):
-            value = getattr(table, entry.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            key = f"{section.name}.{entry.name}"
-            if not 0 <= value < 1e12:
-                raise SettingsError(file, key, repr(value), "a number that is not negative")
-            if entry.name.endswith("port") and value > 65_535:
-                raise SettingsError(file, key, repr(value), "a port from 0 to 65535")
-            if entry.name.endswith(("per_s", "burst", "max_waiting")) and value <= 0:
-                raise SettingsError(file, key, repr(value), "more than 0")
-
-
-def _is_address(text: str, version: int | None = None) -> bool:
-    try:
-        return version in (None, ipaddress.ip_address(text).version)
-    except ValueError:
-        return False
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.IPv4Network(text)
-    except ValueError:
-        return False
-    return True
+if __name__ == "__main__":
+    (Path(__file__).parents[2] / "firmware" / "hub.toml").write_text(render_hub_template())

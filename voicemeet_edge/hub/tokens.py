@@ -19,11 +19,12 @@ from typing import cast
 
 import jwt
 
-from ..backend.verbs import CALL_ID_PATTERN, MAX_TOKEN_LENGTH, TICKET_PATTERN, Slot
-from ..secret import Secret
-from .authorizer import Claims, TokenError, TokenFault
-from .refusal import RefusedError, bad_token
-from .secrets import HubSecrets
+from voicemeet_edge.backend.fields import MAX_TOKEN_LENGTH
+from voicemeet_edge.backend.verbs import CALL_ID_PATTERN, TICKET_PATTERN, Slot
+from voicemeet_edge.hub.realtime.authorizer import Claims, TokenError, TokenFault
+from voicemeet_edge.hub.refusal import RefusedError, bad_token
+from voicemeet_edge.hub.secrets import HubSecrets
+from voicemeet_edge.secret import Secret
 
 APIKEY_EXPIRES_AT = 4_102_444_800  # unix s: 2100-01-01; a fixed value, so the key is the same at each start
 WAIT_TOKEN_TTL_S = 600.0  # s; a longer search gets a fresh one with every poll
@@ -36,6 +37,15 @@ _DECODE_OPTIONS = {"verify_exp": False, "verify_nbf": False, "verify_iat": False
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceClaims:
+    """What a device token says: the hash that stands for the device, and the pass it is enrolled with."""
+
+    device: str
+    pass_id: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class CallClaims:
     """What a call JWT says: one slot of one call, which may last `until`."""
 
@@ -43,6 +53,7 @@ class CallClaims:
     slot: Slot
     until: float
     expires_at: float
+    pass_id: str = ""
 
 
 class Tokens:
@@ -53,7 +64,7 @@ class Tokens:
         self._salt = secrets.salt.reveal().encode()
         self._call_ttl_s = call_ttl_s
         self._device_ttl_s = device_ttl_s
-        self._devices: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._devices: OrderedDict[str, DeviceClaims] = OrderedDict()
         self.apikey = Secret(self._encode({"iss": "voicemeet", "role": "anon", "exp": APIKEY_EXPIRES_AT}))
         self._apikey_bytes = self.apikey.reveal().encode()
 
@@ -71,42 +82,63 @@ class Tokens:
         """Say whether this is the hub's apikey."""
         return hmac.compare_digest(text.encode("utf-8", "replace"), self._apikey_bytes)
 
-    def make_device(self, now: float) -> tuple[Secret, str]:
-        """Return a new device token and its hash."""
+    def make_device(self, now: float, pass_id: str = "") -> tuple[Secret, str]:
+        """Return a new device token, enrolled with a pass if there is one, and its hash."""
         jti = random_secrets.token_hex(JTI_BYTES)
-        token = self._encode({"role": "device", "exp": int(now + self._device_ttl_s), "jti": jti})
+        claims: dict[str, object] = {"role": "device", "exp": int(now + self._device_ttl_s), "jti": jti}
+        token = self._encode({**claims, "pass": pass_id} if pass_id else claims)
         return Secret(token), self._hash("device", jti)
 
-    def read_device(self, token: str, now: float, grace_s: float = 0.0) -> str:
-        """Return the hash of a device token; RefusedError 401 when it is not a good one."""
+    def read_device(self, token: str, now: float, grace_s: float = 0.0) -> DeviceClaims:
+        """Return what a device token says; RefusedError 401 when it is not a good one."""
         known = self._devices.get(token)
         if known is None:
             claims = self._decode(token)
             jti = claims.get("jti")
             if claims.get("role") != "device" or not isinstance(jti, str):
                 raise bad_token()
-            known = self._devices[token] = (self._hash("device", jti), _expiry(claims))
+            shown = claims.get("pass", "")
+            known = DeviceClaims(
+                self._hash("device", jti), shown if isinstance(shown, str) else "", _expiry(claims)
+            )
+            self._devices[token] = known
             if len(self._devices) > MAX_CACHED_TOKENS:
                 self._devices.popitem(last=False)
-        device, expires_at = known
-        if expires_at + grace_s <= now:
+        if known.expires_at + grace_s <= now:
             raise bad_token()
-        return device
+        return known
 
-    def make_call(self, call_id: str, slot: Slot, until: float, now: float) -> Secret:
+    def is_ours(self, token: str) -> bool:
+        """Say whether we made this token, for whatever door and whenever."""
+        return self._claims_of(token) is not None
+
+    def is_enrolled(self, token: str) -> bool:
+        """Say whether a pass stands behind this token of ours."""
+        claims = self._claims_of(token)
+        return claims is not None and bool(claims.get("pass"))
+
+    def _claims_of(self, token: str) -> dict[str, object] | None:
+        known = self._devices.get(token)
+        if known is not None:
+            return {"pass": known.pass_id}
+        try:
+            claims = self.claims(token)
+        except TokenError:
+            return None
+        # The apikey is a token of ours too, and everybody has it.
+        return claims if "jti" in claims else None
+
+    def make_call(self, call_id: str, slot: Slot, until: float, now: float, pass_id: str = "") -> Secret:
         """Return a call JWT; `until` (when the call must be over) travels along, so a restart keeps it."""
-        return Secret(
-            self._encode(
-                {
-                    "role": "anon",
-                    "exp": int(now + self._call_ttl_s),
-                    "call_id": call_id,
-                    "slot": slot,
-                    "until": int(until),
-                    "jti": random_secrets.token_hex(JTI_BYTES),
-                }
-            )
-        )
+        claims: dict[str, object] = {
+            "role": "anon",
+            "exp": int(now + self._call_ttl_s),
+            "call_id": call_id,
+            "slot": slot,
+            "until": int(until),
+            "jti": random_secrets.token_hex(JTI_BYTES),
+        }
+        return Secret(self._encode({**claims, "pass": pass_id} if pass_id else claims))
 
     def read_call(self, token: str, now: float, grace_s: float = 0.0) -> CallClaims:
         """Return what a call JWT says; RefusedError 401 when it is not a good one."""
@@ -117,13 +149,15 @@ class Tokens:
             raise bad_token()
         if not isinstance(until, int) or expires_at + grace_s <= now:
             raise bad_token()
-        return CallClaims(call_id, slot, float(until), expires_at)
+        shown = claims.get("pass", "")
+        return CallClaims(call_id, slot, float(until), expires_at, shown if isinstance(shown, str) else "")
 
-    def make_wait(self, ticket: str, now: float) -> Secret:
+    def make_wait(self, ticket: str, now: float, pass_id: str = "") -> Secret:
         """Return a token that may listen on `wait:<ticket>`."""
         jti = random_secrets.token_hex(JTI_BYTES)
-        claims = {"role": "anon", "exp": int(now + WAIT_TOKEN_TTL_S), "ticket": ticket, "jti": jti}
-        return Secret(self._encode(claims))
+        claims: dict[str, object] = {"role": "anon", "exp": int(now + WAIT_TOKEN_TTL_S), "ticket": ticket}
+        claims["jti"] = jti
+        return Secret(self._encode({**claims, "pass": pass_id} if pass_id else claims))
 
     def receipt(self, call_id: str, slot: Slot) -> str:
         """Return the receipt of a report: the same for the same call and slot, telling neither."""
@@ -199,6 +233,10 @@ class HubAuthorizer:
             ticket=ticket if isinstance(ticket, str) and TICKET_PATTERN.match(ticket) else None,
             jti=jti if isinstance(jti, str) else "",
         )
+
+    def is_enrolled(self, token: str) -> bool:
+        """Say whether a pass stands behind a token of ours, of any kind."""
+        return bool(token) and self._tokens.is_enrolled(token)
 
     def may_read(self, claims: Claims, topic: str, private: bool) -> bool:
         """Let a call JWT into its call's topic and a wait token into its ticket's, nobody else."""

@@ -9,17 +9,19 @@ import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 
 from gpiod import EdgeEvent
 
 from voicemeet_edge.panel.gpiod_api import LineRequest
+from voicemeet_edge.threads import named_thread
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_READ = 16  # events; the kernel's own buffer for one line
 WAIT_LIMIT_MS = 5000  # ms; a wake-up through the eventfd comes at once, this only bounds a lost one
-JOIN_LIMIT_S = 2.0  # seconds; the thread never does more than one ioctl between two looks at `_stopping`
+JOIN_LIMIT_S = 2.0  # s; the thread never does more than one ioctl between two looks at `_stopping`
 
 Handler = Callable[[EdgeEvent], None]
 
@@ -34,6 +36,8 @@ class EdgeReader:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self.alive_at: float | None = None
+        """When the thread last began to wait (monotonic); moves on every `WAIT_LIMIT_MS`. None: no thread."""
 
     def add(self, request: LineRequest, handler: Handler) -> None:
         """Call `handler` in the reader's thread for every edge of this request."""
@@ -42,7 +46,8 @@ class EdgeReader:
                 raise RuntimeError("the edge reader is closed")
             self._watched[request.fileno()] = (request, handler)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="gpio-edges", daemon=True)
+                self.alive_at = time.monotonic()
+                self._thread = named_thread("gpio-edges", self._run)
                 self._thread.start()
         self._wake()
 
@@ -84,6 +89,7 @@ class EdgeReader:
                     return
                 for fd in self._watched:
                     poller.register(fd, select.POLLIN)
+            self.alive_at = time.monotonic()
             for fd, what in poller.poll(WAIT_LIMIT_MS):
                 if fd == self._wake_fd:
                     os.eventfd_read(fd)

@@ -7,6 +7,7 @@ voicemeet_edge/testing/gpio.py can stand in for it and a test can compare both w
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterable
 from datetime import timedelta
@@ -16,6 +17,7 @@ import gpiod
 from gpiod import EdgeEvent, LineSettings
 from gpiod.line import Value
 
+CHIPS = "/dev/gpiochip*"
 LineConfig = dict[Iterable[int | str] | int | str, LineSettings | None]
 
 
@@ -48,6 +50,10 @@ class LineInfo(Protocol):
     """What the kernel says about a line (gpiod.LineInfo)."""
 
     @property
+    def name(self) -> str:
+        """What the kernel calls it; empty when nothing."""
+
+    @property
     def used(self) -> bool:
         """Somebody holds it."""
 
@@ -56,8 +62,23 @@ class LineInfo(Protocol):
         """Who."""
 
 
+class ChipInfo(Protocol):
+    """What the kernel says about a chip (gpiod.ChipInfo)."""
+
+    @property
+    def label(self) -> str:
+        """Which driver's chip it is; the same on every kernel."""
+
+    @property
+    def num_lines(self) -> int:
+        """How many lines it has."""
+
+
 class Chip(Protocol):
     """A /dev/gpiochip* (gpiod.Chip)."""
+
+    def get_info(self) -> ChipInfo:
+        """Tell label and size."""
 
     def line_offset_from_id(self, id: str | int) -> int:  # noqa: A002 - the name gpiod gave it
         """Find a line by name; OSError with ENOENT when this chip has none."""
@@ -91,8 +112,9 @@ class RealGpiod:
     """The chips of this machine."""
 
     def chip_paths(self) -> list[str]:
-        """List /dev/gpiochip*, by number."""
-        paths = glob.glob("/dev/gpiochip*")
+        """List /dev/gpiochip*, by number; a chip with two names counts once."""
+        # Raspberry Pi OS makes gpiochip4 on a Pi 5 a link to gpiochip0, for programs that go by numbers.
+        paths = {os.path.realpath(path) for path in glob.glob(CHIPS)}
         return sorted(paths, key=lambda path: [int(digits) for digits in re.findall(r"\d+", path)])
 
     def open_chip(self, path: str) -> Chip:

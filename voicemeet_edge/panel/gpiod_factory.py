@@ -1,15 +1,18 @@
 """A gpiozero pin factory on libgpiod v2: lines by name, debounced and time-stamped by the kernel.
 
 One rule: a line is found by its name ("GPIO17") on whatever chip carries it, never by a chip's number,
-because the numbers differ between boards and kernels.
+because the numbers differ between boards and kernels. A line of the Raspberry Pi's header that this kernel
+calls something else is found by its place on the chip with the header's label.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MethodType
 from typing import Any
@@ -31,8 +34,17 @@ from gpiozero.exc import (
 from gpiozero.pins import Factory, Pin, PinInfo
 
 from voicemeet_edge.panel.edge_reader import EdgeReader
-from voicemeet_edge.panel.gpiod_api import GpiodApi, LineRequest, RealGpiod
+from voicemeet_edge.panel.gpiod_api import Chip, GpiodApi, LineRequest, RealGpiod
+from voicemeet_edge.panel.header import (
+    HEADER_LINES,
+    NoSuchPositionError,
+    header_number,
+    is_header,
+    line_name,
+)
 from voicemeet_edge.panel.soft_pwm import SoftPwm
+
+logger = logging.getLogger(__name__)
 
 CONSUMER = "voicemeet-edge"  # shown by `gpioinfo`; not an identity, the same on every device
 EVENT_BUFFER = 16  # events per line in the kernel; a person makes two per press
@@ -43,11 +55,14 @@ EDGES = {"none": Edge.NONE, "rising": Edge.RISING, "falling": Edge.FALLING, "bot
 WhenChanged = Callable[[float, int], None]
 
 
-def line_name(name: int | str) -> str:
-    """Translate gpiozero's ways to say a pin (17, "17", "BCM17", "GPIO17") into the kernel's one."""
-    text = str(name)
-    digits = text.removeprefix("BCM")
-    return f"GPIO{digits}" if digits.isascii() and digits.isdigit() else text
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a line is."""
+
+    chip_path: str
+    offset: int
+    called: str
+    """What the kernel calls it here; may be empty."""
 
 
 class LineBoard:
@@ -58,7 +73,10 @@ class LineBoard:
 
     def find_pin(self, name: int | str) -> Iterator[tuple[str, Any]]:
         """Yield the one line of that name, or nothing."""
-        info = self._find(line_name(name))
+        try:
+            info = self._find(line_name(name))
+        except NoSuchPositionError:
+            info = None  # `pin` says why
         if info is not None:
             yield "lines", info
 
@@ -68,11 +86,16 @@ class GpiodFactory(Factory):
 
     def __init__(self, api: GpiodApi | None = None) -> None:
         super().__init__()
-        self._api: GpiodApi = api or RealGpiod()
+        self.api: GpiodApi = api or RealGpiod()
         self._board = LineBoard(self._find)
-        self._places: dict[str, tuple[str, int]] = {}  # line name: chip path, offset
-        self._pins: dict[str, GpiodPin] = {}
+        self._places: dict[str, _Place] = {}  # by the name asked for
+        self._pins: dict[_Place, GpiodPin] = {}  # one line has one pin, whatever names it is asked for by
         self.reader = EdgeReader()
+
+    @property
+    def alive_at(self) -> float | None:
+        """When the thread that reads the edges last began to wait (monotonic); None without one."""
+        return self.reader.alive_at
 
     def ticks(self) -> float:
         """The clock of the kernel's edge events: monotonic seconds."""
@@ -91,18 +114,32 @@ class GpiodFactory(Factory):
             PinUnsupported: there is no chip, or none we may open.
             GPIOPinInUse: another process or the kernel holds it.
         """
+        try:
+            wanted = line_name(name)
+        except NoSuchPositionError as error:
+            raise PinInvalidPin(str(error)) from None
+        if self._find(wanted) is None:
+            raise PinInvalidPin(f"no GPIO line is called {wanted} (`gpioinfo` lists them all)")
+        place = self._places[wanted]
+        if place not in self._pins:
+            request = self._request(wanted, place)
+            self._pins[place] = GpiodPin(self, _info(wanted, place.offset), request, place.offset)
+        return self._pins[place]
+
+    def place(self, name: str) -> tuple[str, int]:
+        """Return chip and offset of a line that somebody else is to hold.
+
+        Raises:
+            PinInvalidPin, PinMultiplePins, PinUnsupported: as `pin` does.
+        """
         wanted = line_name(name)
-        if wanted not in self._pins:
-            if self._find(wanted) is None:
-                raise PinInvalidPin(f"no GPIO line is called {wanted} (`gpioinfo` lists them all)")
-            chip_path, offset = self._places[wanted]
-            request = self._request(wanted, chip_path, offset)
-            self._pins[wanted] = GpiodPin(self, _info(wanted, offset), request, offset)
-        return self._pins[wanted]
+        if self._find(wanted) is None:
+            raise PinInvalidPin(f"no GPIO line is called {wanted} (`gpioinfo` lists them all)")
+        return self._places[wanted].chip_path, self._places[wanted].offset
 
     def forget(self, pin: GpiodPin) -> None:
         """Drop a closed pin, so that asking for its name takes the line anew."""
-        self._pins = {name: held for name, held in self._pins.items() if held is not pin}
+        self._pins = {place: held for place, held in self._pins.items() if held is not pin}
 
     def close(self) -> None:
         """Release all lines and end the thread; idempotent."""
@@ -116,53 +153,81 @@ class GpiodFactory(Factory):
     def _find(self, wanted: str) -> PinInfo | None:
         """Look for a line on all chips; remembered, since wiring does not move while we run."""
         if wanted not in self._places:
-            places = self._search(wanted)
+            named, headers = self._search(wanted)
+            places = named or headers
             if not places:
                 return None
             if len(places) > 1:
-                chips = ", ".join(path for path, _ in places)
+                chips = ", ".join(place.chip_path for place in places)
                 raise PinMultiplePins(f"more than one GPIO line is called {wanted}: on {chips}")
-            self._places[wanted] = places[0]
-        return _info(wanted, self._places[wanted][1])
+            self._places[wanted] = place = places[0]
+            if place.called != wanted:
+                logger.info("GPIO line %s is called %s on this kernel", wanted, place.called or "nothing")
+        return _info(wanted, self._places[wanted].offset)
 
-    def _search(self, wanted: str) -> list[tuple[str, int]]:
-        places: list[tuple[str, int]] = []
+    def _search(self, wanted: str) -> tuple[list[_Place], list[_Place]]:
+        """Return where a line of that name is, and where the header's line of that number is."""
+        named: list[_Place] = []
+        headers: list[_Place] = []
         refused: OSError | None = None
         opened = 0
-        for path in self._api.chip_paths():
+        number = header_number(wanted)
+        for path in self.api.chip_paths():
             try:
-                chip = self._api.open_chip(path)
+                chip = self.api.open_chip(path)
             except OSError as error:
                 refused = error
                 continue
             opened += 1
             try:
-                places.append((path, chip.line_offset_from_id(wanted)))
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    raise
+                offset = _offset(chip, wanted)
+                if offset is not None:
+                    named.append(_Place(path, offset, wanted))
+                elif number is not None and (called := _called(chip, number)) is not None:
+                    headers.append(_Place(path, number, called))
             finally:
                 chip.close()
         if not opened:
             why = refused.strerror if refused else "there is no /dev/gpiochip*"
-            raise PinUnsupported(f"no GPIO chip can be opened: {why}")
-        return places
+            cure = 'without buttons set panel.factory to "terminal" (keys) or "none"'
+            raise PinUnsupported(f"no GPIO chip can be opened: {why}; {cure}")
+        return named, headers
 
-    def _request(self, name: str, chip_path: str, offset: int) -> LineRequest:
-        chip = self._api.open_chip(chip_path)
+    def _request(self, name: str, place: _Place) -> LineRequest:
+        chip = self.api.open_chip(place.chip_path)
         try:
             return chip.request_lines(
-                {offset: LineSettings(direction=Direction.AS_IS)},
+                {place.offset: LineSettings(direction=Direction.AS_IS)},
                 consumer=CONSUMER,
                 event_buffer_size=EVENT_BUFFER,
             )
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            user = chip.get_line_info(offset).consumer or "somebody else"
-            raise GPIOPinInUse(f"GPIO line {name} is in use by {user}") from None
+            user = chip.get_line_info(place.offset).consumer or "somebody else"
+            here = f" ({place.called} on this kernel)" if place.called not in ("", name) else ""
+            raise GPIOPinInUse(f"GPIO line {name}{here} is in use by {user}") from None
         finally:
             chip.close()  # the request keeps what it needs
+
+
+def _offset(chip: Chip, name: str) -> int | None:
+    """Return the line of that name on this chip."""
+    try:
+        return chip.line_offset_from_id(name)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return None
+
+
+def _called(chip: Chip, number: int) -> str | None:
+    """Return the name of line `number` when this chip has the header; None when it has not."""
+    info = chip.get_info()
+    if info.num_lines < HEADER_LINES:
+        return None
+    names = [chip.get_line_info(offset).name for offset in range(HEADER_LINES)]
+    return names[number] if is_header(info.label, names) else None
 
 
 def _info(name: str, offset: int) -> PinInfo:

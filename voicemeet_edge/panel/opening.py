@@ -6,37 +6,55 @@ One rule: the pin factory is named, never guessed, and one that cannot work says
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import assert_never
 
 from gpiozero.exc import GPIOZeroError, PinInvalidPin, PinMultiplePins
 from gpiozero.pins import Factory
+from typing_extensions import override
 
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.errors import SettingsError, WorldError
+from voicemeet_edge.errors import EnvironmentFault, SettingsError
 from voicemeet_edge.panel.buttons import GpioPanel
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
-from voicemeet_edge.panel.interface import ButtonEvent, Panel
+from voicemeet_edge.panel.interface import Panel, PanelEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.panel.terminal import TerminalPanel
 from voicemeet_edge.settings import PanelSettings
 
 
-class NoPanel:
+class NoPanel(Panel):
     """No buttons and no lamp."""
 
     def __init__(self) -> None:
         self._queue = ButtonQueue()
 
-    def events(self) -> AsyncIterator[ButtonEvent]:
+    @override
+    def events(self) -> AsyncIterator[PanelEvent]:
         """Yield nothing until the panel is closed."""
         return self._queue.events()
 
+    @override
     def show(self, lamp: Lamp) -> None:
         """Show nothing."""
 
+    @override
+    def dim(self, night_level: int) -> None:
+        """Nothing to dim."""
+
+    @override
+    def alive_at(self) -> None:
+        """Nothing to read."""
+
+    @override
+    async def open_door(self, seconds: float) -> bool:
+        """No door here."""
+        return False
+
+    @override
     async def close(self) -> None:
         """End `events`; idempotent."""
         self._queue.close()
@@ -51,23 +69,34 @@ def open_panel(settings: PanelSettings, *, on_quit: Callable[[], None] | None = 
             which every app ends cleanly on, when left out.
 
     Raises:
-        SettingsError: a line does not exist, or the factory is not installed.
-        WorldError: a line is in use, or there is no GPIO or terminal.
+        SettingsError: the factory is not installed.
+        EnvironmentFault: a line is in use or not there (yet), or there is no GPIO or terminal.
     """
     if settings.factory == "none":
         return NoPanel()
     if settings.factory == "terminal":
         return TerminalPanel(sys.stdin.fileno(), on_quit or _terminate)
-    try:
+    with panel_error(settings):
         return GpioPanel(settings, make_factory(settings))
+
+
+@contextlib.contextmanager
+def panel_error(settings: PanelSettings) -> Iterator[None]:
+    """Turn what pin factories raise into one sentence.
+
+    A line that does not exist is no wrong setting: its chip may come later, as a Raspberry Pi 5's does, and
+    then the next try finds it.
+    """
+    try:
+        yield
     except (PinInvalidPin, PinMultiplePins) as error:
-        lines = f"{settings.call_line}, {settings.report_line}, {settings.lamp_line}"
-        raise SettingsError("settings", "panel.*_line", lines, f"lines that exist: {error}") from error
+        lines = ", ".join((settings.call_line, settings.report_line, *settings.lamp_lines))
+        raise EnvironmentFault(f"the panel's lines {lines}: {error}", code="panel_line_missing") from error
     except GPIOZeroError as error:
-        raise WorldError(f"the panel cannot be opened: {error}", code="panel_unusable") from error
+        raise EnvironmentFault(f"the panel cannot be opened: {error}", code="panel_unusable") from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise WorldError(f"the panel cannot be opened: {reason}", code="panel_unusable") from error
+        raise EnvironmentFault(f"the panel cannot be opened: {reason}", code="panel_unusable") from error
 
 
 def make_factory(settings: PanelSettings) -> Factory:

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.panel.interface import PanelEvent
 
 MAX_WAITING_EVENTS = 16  # events; more presses than a person makes during the longest stall
 
@@ -18,11 +18,11 @@ class ButtonQueue:
     """A queue of one loop and one reader; `put` and `close` only on that loop."""
 
     def __init__(self) -> None:
-        self._events: deque[ButtonEvent] = deque(maxlen=MAX_WAITING_EVENTS)
+        self._events: deque[PanelEvent] = deque(maxlen=MAX_WAITING_EVENTS)
         self._changed = asyncio.Event()
         self._closed = False
 
-    def put(self, event: ButtonEvent) -> None:
+    def put(self, event: PanelEvent) -> None:
         """Add an event; drops the oldest when full, and all after `close`."""
         if not self._closed:
             self._events.append(event)
@@ -33,7 +33,7 @@ class ButtonQueue:
         self._closed = True
         self._changed.set()
 
-    async def events(self) -> AsyncIterator[ButtonEvent]:
+    async def events(self) -> AsyncIterator[PanelEvent]:
         """Yield events until closed."""
         while True:
             while self._events:

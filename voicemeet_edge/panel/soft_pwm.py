@@ -10,10 +10,12 @@ import logging
 import threading
 from collections.abc import Callable
 
+from voicemeet_edge.threads import named_thread
+
 logger = logging.getLogger(__name__)
 
-IDLE_LIMIT_S = 60.0  # seconds; a parked thread is woken by notify, this only bounds a lost one
-JOIN_LIMIT_S = 2.0  # seconds; longer than any one period
+IDLE_LIMIT_S = 60.0  # s; a parked thread is woken by notify, this only bounds a lost one
+JOIN_LIMIT_S = 2.0  # s; longer than any one period
 
 
 class SoftPwm:
@@ -45,7 +47,7 @@ class SoftPwm:
             if self._duty in (0.0, 1.0):
                 self._write(self._duty == 1.0)
             elif self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lamp-dimmer", daemon=True)
+                self._thread = named_thread("lamp-dimmer", self._run)
                 self._thread.start()
             self._condition.notify_all()
 
@@ -73,7 +75,10 @@ class SoftPwm:
             self._condition.wait(IDLE_LIMIT_S)
             return
         self._write(True)
-        if self._condition.wait(self._period_s * duty):
+        self._condition.wait(self._period_s * duty)
+        if self._duty != duty:
+            # Not by what `wait` says: its time may be over before `set` comes, which then has the lock first.
+            # Darkness written over full light would stay, and the microphone be open without its lamp.
             return
         self._write(False)
         self._condition.wait(self._period_s * (1.0 - duty))

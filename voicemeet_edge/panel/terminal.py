@@ -1,6 +1,6 @@
 """The panel of a machine without GPIO: keys of a terminal, and the lamp as one line of text.
 
-One rule: the terminal gets its own manners back on every way out: close, exception, exit and SIGTERM.
+One rule: the terminal's own attributes are restored on every way out: close, exception, exit and SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import tty
 from collections.abc import AsyncIterator, Callable
 from types import FrameType
 
+from typing_extensions import override
+
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.errors import WorldError
-from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.errors import EnvironmentFault
+from voicemeet_edge.panel.interface import ButtonEvent, Panel, PanelEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 
 logger = logging.getLogger(__name__)
@@ -42,16 +44,20 @@ LAMP_TEXTS = {
     Lamp.RINGING: "◑ ringing",
     Lamp.CONNECTING: "◑ connecting",
     Lamp.MICROPHONE_OPEN: "● MICROPHONE OPEN",
+    Lamp.DOOR_OPEN: "◑ THE DOOR IS OPEN, MICROPHONE OPEN",
+    Lamp.ANNOUNCEMENT: "◑ announcement",
     Lamp.RECONNECTING: "◑ connection lost, trying again",
     Lamp.REPORT_WAITING: "◔ report waits for the network",
     Lamp.REPORT_SENT: "◔ report sent",
     Lamp.REPORT_FAILED: "○ report failed",
     Lamp.DISTRUST: "◑ NOT SAFE: somebody may be listening",
+    Lamp.RESET_COUNT: "◑ hold on for a factory reset",
+    Lamp.RESET_DONE: "◑ factory reset done",
     Lamp.ERROR: "○ out of order",
 }
 
 
-class TerminalPanel:
+class TerminalPanel(Panel):
     """Keys and a line of text on the terminal behind a descriptor; made and used on the running loop.
 
     Args:
@@ -59,18 +65,18 @@ class TerminalPanel:
         on_quit: called on the loop when q is pressed or the terminal goes away.
 
     Raises:
-        WorldError: the descriptor is no terminal.
+        EnvironmentFault: the descriptor is no terminal.
     """
 
     def __init__(self, terminal: int, on_quit: Callable[[], None]) -> None:
         if not os.isatty(terminal):
-            raise WorldError("the terminal panel needs a terminal", code="no_terminal")
+            raise EnvironmentFault("the terminal panel needs a terminal", code="no_terminal")
         self._loop = asyncio.get_running_loop()
         self._on_quit = on_quit
         self._queue = ButtonQueue()
         self._lamp = Lamp.OFF
         self._fd = _open_again(terminal)
-        self._manners = termios.tcgetattr(self._fd)
+        self._saved_attributes = termios.tcgetattr(self._fd)
         self._restored = False
         self._replaced_handler = False
         try:
@@ -84,16 +90,32 @@ class TerminalPanel:
             raise
         self._draw()
 
-    def events(self) -> AsyncIterator[ButtonEvent]:
+    @override
+    def events(self) -> AsyncIterator[PanelEvent]:
         """Yield button events until the panel is closed."""
         return self._queue.events()
 
+    @override
     def show(self, lamp: Lamp) -> None:
         """Show this lamp's text from now on."""
         if lamp is not self._lamp and not self._restored:
             self._lamp = lamp
             self._draw()
 
+    @override
+    def dim(self, night_level: int) -> None:
+        """Nothing to dim."""
+
+    @override
+    def alive_at(self) -> None:
+        """It is read on the loop when a key comes, and never otherwise."""
+
+    @override
+    async def open_door(self, seconds: float) -> bool:
+        """No door here."""
+        return False
+
+    @override
     async def close(self) -> None:
         """Give the terminal back; idempotent."""
         if self._restored:
@@ -139,7 +161,7 @@ class TerminalPanel:
             return
         self._restored = True
         try:
-            termios.tcsetattr(self._fd, termios.TCSANOW, self._manners)
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._saved_attributes)
         except termios.error:  # gone: nothing is left to be restored
             pass
 
@@ -168,7 +190,7 @@ def _open_again(terminal: int) -> int:
         except OSError:
             continue
         return fd
-    raise WorldError("the terminal cannot be opened", code="no_terminal")
+    raise EnvironmentFault("the terminal cannot be opened", code="no_terminal")
 
 
 def _name(terminal: int) -> str:

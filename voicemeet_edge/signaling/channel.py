@@ -17,11 +17,11 @@ import re
 from dataclasses import dataclass, field
 
 from voicemeet_edge.secret import Secret
-from voicemeet_edge.signaling.frames import Frame, broadcast_of
+from voicemeet_edge.signaling.frames import PhoenixFrame, broadcast_of
 from voicemeet_edge.signaling.reconnect import Backoff
 
 TOPIC_PREFIX = "realtime:"  # every topic on the wire starts so; ours are without
-PUSH_TIMEOUT_S = 10.0  # seconds; the official clients' value for joins and pushes
+PUSH_TIMEOUT_S = 10.0  # s; the official clients' value for joins and pushes
 MAX_PENDING = 64  # pushes waiting for their reply; a call sends about ten messages in all
 
 
@@ -132,10 +132,10 @@ ChannelEvent = StateChanged | BroadcastReceived | PushDone | PushFailed
 
 
 @dataclass(slots=True)
-class Step:
+class Effects:
     """What one call brought about: frames to send in this order, events for the owner."""
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[PhoenixFrame] = field(default_factory=list)
     events: list[ChannelEvent] = field(default_factory=list)
 
 
@@ -187,109 +187,113 @@ class Channel:
         times = [t for t in (self._join_deadline, rejoin, *self._pending.values()) if t is not None]
         return min(times, default=None)
 
-    def connected(self, now: float) -> Step:
+    def connected(self, now: float) -> Effects:
         """Note that the socket is up: a channel that wants to be joined joins at once."""
-        step = Step()
+        effects = Effects()
         self._is_up = True
         if self.state is ChannelState.WAITING:
-            self._join(step, now)
-        return step
+            self._join(effects, now)
+        return effects
 
-    def disconnected(self, now: float) -> Step:
+    def disconnected(self, now: float) -> Effects:
         """Note that the socket is gone, and all that was under way with it."""
-        step = Step()
+        effects = Effects()
         self._is_up = False
-        self._drop_pending(step, "disconnected")
+        self._drop_pending(effects, "disconnected")
         if self.state in (ChannelState.JOINING, ChannelState.JOINED):
-            self._become(step, ChannelState.WAITING, "disconnected")
-        return step
+            self._become(effects, ChannelState.WAITING, "disconnected")
+        return effects
 
-    def set_token(self, token: Secret, now: float) -> Step:
+    def set_token(self, token: Secret, now: float) -> Effects:
         """Use this token from now on; a channel that was closed or refused joins with it."""
-        step = Step()
+        effects = Effects()
         self._token = token
         if self.state is ChannelState.JOINED:
             if token != self._sent_token:
-                self._send_token(step)
+                self._send_token(effects)
         elif self.state in (ChannelState.TOKEN_WANTED, ChannelState.REFUSED):
             if self._is_up:
-                self._join(step, now)
+                self._join(effects, now)
             else:
-                self._become(step, ChannelState.WAITING)
-        return step
+                self._become(effects, ChannelState.WAITING)
+        return effects
 
-    def push(self, event: str, payload: dict[str, object], now: float) -> tuple[str, Step]:
+    def push(self, event: str, payload: dict[str, object], now: float) -> tuple[str, Effects]:
         """Send an acknowledged broadcast; only while JOINED. Returns its ref."""
-        step = Step()
+        effects = Effects()
         ref = self._refs.next()
         if self.state is not ChannelState.JOINED:
-            step.events.append(PushFailed(ref, "not_joined", retryable=True))
+            effects.events.append(PushFailed(ref, "not_joined", retryable=True))
         elif len(self._pending) >= MAX_PENDING:
-            step.events.append(PushFailed(ref, "too_many_pushes", retryable=True))
+            effects.events.append(PushFailed(ref, "too_many_pushes", retryable=True))
         else:
             self._pending[ref] = now + self._push_timeout_s
             body: dict[str, object] = {"type": "broadcast", "event": event, "payload": payload}
-            step.frames.append(Frame(self._join_ref, ref, self.topic, "broadcast", body))
-        return ref, step
+            effects.frames.append(PhoenixFrame(self._join_ref, ref, self.topic, "broadcast", body))
+        return ref, effects
 
     def forget(self, ref: str) -> None:
         """Stop waiting for a push: nobody wants its answer any more."""
         self._pending.pop(ref, None)
 
-    def leave(self) -> Step:
+    def leave(self) -> Effects:
         """Leave for good; a second time does nothing."""
-        step = Step()
+        effects = Effects()
         if self.state is ChannelState.CLOSED:
-            return step
+            return effects
         if self._is_up and self.state in (ChannelState.JOINING, ChannelState.JOINED):
-            step.frames.append(Frame(self._join_ref, self._refs.next(), self.topic, "phx_leave", {}))
-        self._drop_pending(step, "left")
-        self._become(step, ChannelState.CLOSED)
-        return step
+            effects.frames.append(
+                PhoenixFrame(self._join_ref, self._refs.next(), self.topic, "phx_leave", {})
+            )
+        self._drop_pending(effects, "left")
+        self._become(effects, ChannelState.CLOSED)
+        return effects
 
-    def tick(self, now: float) -> Step:
+    def tick(self, now: float) -> Effects:
         """Do what the deadline was for."""
-        step = Step()
+        effects = Effects()
         for ref in [ref for ref, deadline in self._pending.items() if deadline <= now]:
             del self._pending[ref]
             # A write the policy forbids gets no answer at all: silence may also mean that.
-            step.events.append(PushFailed(ref, "push_timeout", retryable=True))
+            effects.events.append(PushFailed(ref, "push_timeout", retryable=True))
         if self._join_deadline is not None and self._join_deadline <= now:
             # The server may have joined us after all; without the leave it would count us twice.
-            step.frames.append(Frame(self._join_ref, self._refs.next(), self.topic, "phx_leave", {}))
-            self._retry(step, now, "join_timeout")
+            effects.frames.append(
+                PhoenixFrame(self._join_ref, self._refs.next(), self.topic, "phx_leave", {})
+            )
+            self._retry(effects, now, "join_timeout")
         elif self.state is ChannelState.WAITING and self._is_up:
             due = self._backoff.deadline
             if due is not None and due <= now:
-                self._join(step, now)
-        return step
+                self._join(effects, now)
+        return effects
 
-    def receive(self, frame: Frame, now: float) -> Step:
+    def receive(self, frame: PhoenixFrame, now: float) -> Effects:
         """Handle a frame of this topic."""
-        step = Step()
+        effects = Effects()
         if frame.join_ref is not None and frame.join_ref != self._join_ref:
             self.ignored += 1
-            return step
+            return effects
         broadcast = broadcast_of(frame)
         if broadcast is not None:
             if self.state is ChannelState.JOINED:
-                step.events.append(BroadcastReceived(broadcast.event, broadcast.payload))
+                effects.events.append(BroadcastReceived(broadcast.event, broadcast.payload))
             else:
                 self.ignored += 1
         elif isinstance(frame.payload, dict):
-            self._control(step, frame, frame.payload, now)
-        return step
+            self._control(effects, frame, frame.payload, now)
+        return effects
 
-    def _control(self, step: Step, frame: Frame, payload: dict[str, object], now: float) -> None:
+    def _control(self, effects: Effects, frame: PhoenixFrame, payload: dict[str, object], now: float) -> None:
         is_live = self.state in (ChannelState.JOINING, ChannelState.JOINED)
         match frame.event:
             case "phx_reply":
-                self._reply(step, frame.ref, payload, now)
+                self._reply(effects, frame.ref, payload, now)
             case "phx_error" if is_live:
-                self._drop_pending(step, "channel_error")
-                self._retry(step, now, "channel_error")
+                self._drop_pending(effects, "channel_error")
+                self._retry(effects, now, "channel_error")
             case "phx_close" if is_live:
-                self._closed(step, now)
+                self._closed(effects, now)
             case "system" if is_live and payload.get("status") == "error":
                 self._last_error = _text(payload.get("message"))
             case "system" | "presence_state" | "presence_diff" | "postgres_changes":
@@ -297,60 +301,60 @@ class Channel:
             case _:
                 self.ignored += 1
 
-    def _reply(self, step: Step, ref: str | None, payload: dict[str, object], now: float) -> None:
+    def _reply(self, effects: Effects, ref: str | None, payload: dict[str, object], now: float) -> None:
         is_ok = payload.get("status") == "ok"
         reason = _reason(payload.get("response"))
         if ref is not None and ref == self._join_ref and self.state is ChannelState.JOINING:
             if is_ok:
                 self._backoff.succeeded(now)
-                self._become(step, ChannelState.JOINED)
+                self._become(effects, ChannelState.JOINED)
                 if self._token != self._sent_token:  # a fresh one came while the join was under way
-                    self._send_token(step)
+                    self._send_token(effects)
             else:
-                self._refused(step, reason, now)
+                self._refused(effects, reason, now)
         elif ref is not None and self._pending.pop(ref, None) is not None:
             if is_ok:
-                step.events.append(PushDone(ref))
+                effects.events.append(PushDone(ref))
             elif reason == "unmatched topic":
                 # The server lost the channel without a word (it was restarted behind a proxy).
-                step.events.append(PushFailed(ref, "unmatched_topic", retryable=True))
-                self._drop_pending(step, "unmatched_topic")
-                self._retry(step, now, "unmatched_topic")
+                effects.events.append(PushFailed(ref, "unmatched_topic", retryable=True))
+                self._drop_pending(effects, "unmatched_topic")
+                self._retry(effects, now, "unmatched_topic")
             else:
-                step.events.append(PushFailed(ref, code_of(reason), retryable=False))
+                effects.events.append(PushFailed(ref, code_of(reason), retryable=False))
         else:
             self.ignored += 1
 
-    def _closed(self, step: Step, now: float) -> None:
+    def _closed(self, effects: Effects, now: float) -> None:
         reason, self._last_error = self._last_error, ""
-        self._drop_pending(step, "channel_closed")
+        self._drop_pending(effects, "channel_closed")
         if reason:
-            self._refused(step, reason, now)
+            self._refused(effects, reason, now)
         else:
-            self._become(step, ChannelState.TOKEN_WANTED, "channel_closed")
+            self._become(effects, ChannelState.TOKEN_WANTED, "channel_closed")
 
-    def _refused(self, step: Step, reason: str, now: float) -> None:
+    def _refused(self, effects: Effects, reason: str, now: float) -> None:
         match classify(reason):
             case Verdict.FATAL:
-                self._become(step, ChannelState.REFUSED, code_of(reason))
+                self._become(effects, ChannelState.REFUSED, code_of(reason))
             case Verdict.FRESH_TOKEN:
-                self._become(step, ChannelState.TOKEN_WANTED, code_of(reason))
+                self._become(effects, ChannelState.TOKEN_WANTED, code_of(reason))
             case Verdict.RETRY:
-                self._retry(step, now, code_of(reason))
+                self._retry(effects, now, code_of(reason))
             case Verdict.RETRY_LATER:
-                self._retry(step, now, code_of(reason), hard=True)
+                self._retry(effects, now, code_of(reason), hard=True)
 
-    def _retry(self, step: Step, now: float, code: str, *, hard: bool = False) -> None:
+    def _retry(self, effects: Effects, now: float, code: str, *, hard: bool = False) -> None:
         self._backoff.failed(now, hard=hard)
-        self._become(step, ChannelState.WAITING, code)
+        self._become(effects, ChannelState.WAITING, code)
 
-    def _join(self, step: Step, now: float) -> None:
+    def _join(self, effects: Effects, now: float) -> None:
         ref = self._refs.next()
         self._join_ref = ref
         self._join_deadline = now + self._push_timeout_s
         self._sent_token = self._token
         self._last_error = ""
-        self._become(step, ChannelState.JOINING)
+        self._become(effects, ChannelState.JOINING)
         config: dict[str, object] = {
             "broadcast": {"ack": True, "self": False},
             "presence": {"key": "", "enabled": False},
@@ -358,24 +362,26 @@ class Channel:
             "private": self._private,
         }
         payload: dict[str, object] = {"config": config, "access_token": self._token.reveal()}
-        step.frames.append(Frame(ref, ref, self.topic, "phx_join", payload))
+        effects.frames.append(PhoenixFrame(ref, ref, self.topic, "phx_join", payload))
 
-    def _send_token(self, step: Step) -> None:
+    def _send_token(self, effects: Effects) -> None:
         self._sent_token = self._token
         payload: dict[str, object] = {"access_token": self._token.reveal()}
-        step.frames.append(Frame(self._join_ref, self._refs.next(), self.topic, "access_token", payload))
+        effects.frames.append(
+            PhoenixFrame(self._join_ref, self._refs.next(), self.topic, "access_token", payload)
+        )
 
-    def _drop_pending(self, step: Step, code: str) -> None:
-        step.events += [PushFailed(ref, code, retryable=True) for ref in self._pending]
+    def _drop_pending(self, effects: Effects, code: str) -> None:
+        effects.events += [PushFailed(ref, code, retryable=True) for ref in self._pending]
         self._pending.clear()
 
-    def _become(self, step: Step, state: ChannelState, code: str = "") -> None:
+    def _become(self, effects: Effects, state: ChannelState, code: str = "") -> None:
         if state is not ChannelState.JOINING:
             self._join_deadline = None
         if state is self.state:
             return
         self.state = state
-        step.events.append(StateChanged(state, code))
+        effects.events.append(StateChanged(state, code))
 
 
 def _reason(response: object) -> str:

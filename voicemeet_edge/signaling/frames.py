@@ -1,6 +1,6 @@
 """The Phoenix frame codec, protocol versions 1.0.0 and 2.0.0, for the device and for the hub.
 
-Rule: whatever comes in is a `Frame` or a `FrameError`, never anything else; and a frame that was
+Rule: whatever comes in is a `PhoenixFrame` or a `FrameError`, never anything else; and a frame that was
 decoded encodes again, unless it sits within a few bytes of the size limit.
 
     1.0.0  text    {"topic": t, "event": e, "payload": p, "ref": r, "join_ref": j}
@@ -24,6 +24,8 @@ from voicemeet_edge.errors import FrameError
 MAX_FRAME_BYTES = 262_144  # bytes; a padded, sealed 16 kB offer needs 50 kB, hosted's Free plan takes 256 kB
 MAX_NAME_BYTES = 255  # bytes of a topic, event or ref: what one length byte of a binary frame can say
 MAX_DEPTH = 32  # nested containers; ours need 4, and recursion of the JSON parser must stay bounded
+MAX_BRACKETS = 2_000  # containers, or brackets in texts; a presence state of 100 members has 300
+MAX_COMMAS = 20_000  # parts of a frame; a description's text has some hundred
 MAX_META_BYTES = 255  # bytes, one length byte
 
 PUSH_KIND = 0x03
@@ -41,7 +43,7 @@ class Version(enum.Enum):
     V2 = "2.0.0"
 
 
-class Kind(enum.Enum):
+class Layout(enum.Enum):
     """How a frame is laid out on the wire."""
 
     TEXT = enum.auto()
@@ -52,7 +54,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PhoenixFrame:
     """One Phoenix message; `payload` is bytes only in a binary frame that says so."""
 
     join_ref: str | None
@@ -60,7 +62,7 @@ class Frame:
     topic: str
     event: str
     payload: dict[str, object] | bytes
-    kind: Kind = Kind.TEXT
+    layout: Layout = Layout.TEXT
     meta: dict[str, object] = field(default_factory=dict)
 
 
@@ -73,9 +75,9 @@ class Broadcast:
     meta: dict[str, object] = field(default_factory=dict)
 
 
-def broadcast_of(frame: Frame) -> Broadcast | None:
+def broadcast_of(frame: PhoenixFrame) -> Broadcast | None:
     """Return the broadcast inside a frame, or None when it is none or not in shape."""
-    if frame.kind is not Kind.TEXT:
+    if frame.layout is not Layout.TEXT:
         return Broadcast(frame.event, frame.payload, frame.meta)
     if frame.event != BROADCAST or isinstance(frame.payload, bytes):
         return None
@@ -94,7 +96,7 @@ def broadcast_payload(broadcast: Broadcast) -> dict[str, object]:
     return payload
 
 
-def decode(data: str | bytes, version: Version) -> Frame:
+def decode(data: str | bytes, version: Version) -> PhoenixFrame:
     """Read one WebSocket message.
 
     Raises:
@@ -117,16 +119,16 @@ def decode(data: str | bytes, version: Version) -> Frame:
         topic, event, payload = value.get("topic"), value.get("event"), value.get("payload")
     if not isinstance(payload, dict):
         raise FrameError("payload is not an object")
-    return Frame(_ref(join_ref), _ref(ref), _name(topic, "topic"), _name(event, "event"), payload)
+    return PhoenixFrame(_ref(join_ref), _ref(ref), _name(topic, "topic"), _name(event, "event"), payload)
 
 
-def encode(frame: Frame, version: Version) -> str | bytes:
+def encode(frame: PhoenixFrame, version: Version) -> str | bytes:
     """Write one WebSocket message; 1.0.0 from the server's side carries no join_ref.
 
     Raises:
         FrameError: it cannot be said in this version, or exceeds a limit.
     """
-    if frame.kind is not Kind.TEXT:
+    if frame.layout is not Layout.TEXT:
         if version is Version.V1:
             raise FrameError("1.0.0 has no binary frames")
         return _encode_binary(frame)
@@ -150,7 +152,7 @@ def encode(frame: Frame, version: Version) -> str | bytes:
     return text
 
 
-def _decode_binary(data: bytes) -> Frame:
+def _decode_binary(data: bytes) -> PhoenixFrame:
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError("frame too large")
     if not data or data[0] not in (PUSH_KIND, BROADCAST_KIND):
@@ -174,13 +176,13 @@ def _decode_binary(data: bytes) -> Frame:
     body = data[offset:]
     join_ref, ref = (texts[0] or None, texts[1] or None) if is_push else (None, None)
     topic, event, meta = texts[-3:]
-    return Frame(
+    return PhoenixFrame(
         join_ref,
         ref,
         _name(topic, "topic"),
         _name(event, "event"),
         _body(body, encoding),
-        Kind.PUSH if is_push else Kind.BROADCAST,
+        Layout.PUSH if is_push else Layout.BROADCAST,
         parse_object(meta) if meta else {},
     )
 
@@ -196,9 +198,9 @@ def _body(body: bytes, encoding: int) -> dict[str, object] | bytes:
         raise FrameError("payload is not UTF-8") from None
 
 
-def _encode_binary(frame: Frame) -> bytes:
+def _encode_binary(frame: PhoenixFrame) -> bytes:
     names = [_name(frame.topic, "topic"), _name(frame.event, "event")]
-    if frame.kind is Kind.PUSH:
+    if frame.layout is Layout.PUSH:
         names = [_ref(frame.join_ref) or "", _ref(frame.ref) or "", *names]
     elif frame.join_ref is not None or frame.ref is not None:
         raise FrameError("a broadcast has no refs")
@@ -210,7 +212,7 @@ def _encode_binary(frame: Frame) -> bytes:
         encoding, body = ENCODING_BYTES, frame.payload
     else:
         encoding, body = ENCODING_JSON, _dump(frame.payload).encode()
-    kind = PUSH_KIND if frame.kind is Kind.PUSH else BROADCAST_KIND
+    kind = PUSH_KIND if frame.layout is Layout.PUSH else BROADCAST_KIND
     data = bytes([kind, *(len(part) for part in raw), encoding]) + b"".join(raw) + body
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError("frame too large")
@@ -240,6 +242,9 @@ def parse_object(text: str) -> dict[str, object]:
 
 
 def _load(text: str) -> object:
+    # Counted before anything is read: a container costs the parser 160 times what a character of text does.
+    if text.count("{") + text.count("[") > MAX_BRACKETS or text.count(",") > MAX_COMMAS:
+        raise FrameError("too many parts")
     try:
         value: object = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):

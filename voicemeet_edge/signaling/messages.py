@@ -1,4 +1,4 @@
-"""The messages two ends of a call exchange, contract version 1, and the inbox that guards them.
+"""The messages two ends of a call exchange, contract version 1, and the filter that guards them.
 
 Rule: outside this file a message is a dataclass; no dict that came from the wire gets further.
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, assert_never
 
 from voicemeet_edge.errors import MessageError
+from voicemeet_edge.signaling.replay import Freshness, ReplayFilter
 
 VERSION = 1
 MAX_SEQ = 2**32 - 1  # fits the nonce of the sealing layer
@@ -21,9 +23,12 @@ MAX_SDP_BYTES = 16_384  # bytes; an audio-only description with 20 candidates ha
 MAX_CANDIDATE_CHARS = 1_024  # characters; RFC 8839 lines have about 150
 MAX_MID_CHARS = 64  # characters
 MAX_WORD_CHARS = 64  # characters of a reason or capability
-MAX_CAPS = 16  # capabilities in one hello
+MAX_NAME_CHARS = 64  # characters of a door's name
+MAX_OPEN_S = 60  # s a door says it is open; panels hold it 30 at most
 MAX_HEX_CHARS = 128  # characters; 64 bytes, the longest hash in use
 MAX_ATTEMPT = 10_000  # media restarts; one a second for the longest call
+MIN_BITRATE, MAX_BITRATE = 6_000, 510_000  # bit/s; what Opus knows (RFC 6716 §2)
+PACKET_MS = (20, 40, 60)  # ms of sound in a packet that every browser can be asked for
 REORDER_WINDOW = 16  # messages; a call sends about ten, so a later stray is a replay
 MAX_JUMP = 1_024  # messages; one forged huge number must not lock the true sender out
 
@@ -31,6 +36,7 @@ Slot = Literal["a", "b"]
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _HEX = re.compile(r"(?:[0-9a-f]{2})+", re.ASCII)
+_RANDOM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,14 @@ class Hello(_Common):
     """I am here; `reply` asks for a hello back. Carries one half of the check words' exchange."""
 
     reply: bool = False
-    caps: tuple[str, ...] = ()
     nonce: str = ""
     """Hex; slot b's, said only after slot a's commitment was heard."""
     commitment: str = ""
     """Hex; binds the sender to its nonce and its certificate (call/words.py)."""
+    name: str = ""
+    """What a door calls itself."""
+    announce: bool = False
+    """A desk's: the door plays what comes and opens no microphone. The first hello decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,16 @@ class Restart(_Common):
 
 
 @dataclass(frozen=True, slots=True)
+class Line(_Common):
+    """What your packets' line carries, as seen where they arrive: send no more than this."""
+
+    bitrate: int
+    """bit/s of Opus."""
+    packet_ms: int
+    """Sound in one packet: 20, 40 or 60."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ring(_Common):
     """The other end rings for real."""
 
@@ -101,13 +120,44 @@ class Accept(_Common):
 
 
 @dataclass(frozen=True, slots=True)
+class Open(_Common):
+    """Desk to door: open. At first without a challenge; the door gives one, and then it counts."""
+
+    request: str
+    challenge: str = ""
+
+
+class DoorState(StrEnum):
+    """What a door says of itself."""
+
+    READY = "ready"  # it may be opened in this call
+    CHALLENGE = "challenge"
+    OPEN = "open"
+    CLOSED = "closed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Door(_Common):
+    """Door to desk: what became of it."""
+
+    state: DoorState
+    request: str = ""
+    challenge: str = ""
+    seconds: float = 0.0
+    """How long it stays open."""
+    reason: str = ""
+    """Why it does not open; a snake_case word."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bye(_Common):
-    """The call is over; `reason` is a snake_case word."""
+    """The call is over; `reason` is a snake_case word. No default: whoever ends a call knows why."""
 
-    reason: str = "hangup"
+    reason: str
 
 
-Message = Hello | Reveal | Offer | Answer | Candidate | Restart | Ring | Accept | Bye
+Message = Hello | Reveal | Offer | Answer | Candidate | Restart | Line | Ring | Accept | Open | Door | Bye
 
 
 def serialize(message: Message) -> tuple[str, dict[str, object]]:
@@ -116,9 +166,11 @@ def serialize(message: Message) -> tuple[str, dict[str, object]]:
     match message:
         case Hello():
             event = "hello"
-            payload |= {"reply": message.reply, "caps": list(message.caps)}
+            payload["reply"] = message.reply
             payload |= {"nonce": message.nonce} if message.nonce else {}
             payload |= {"commitment": message.commitment} if message.commitment else {}
+            payload |= {"name": message.name} if message.name else {}
+            payload |= {"announce": True} if message.announce else {}
         case Reveal():
             event = "reveal"
             payload["nonce"] = message.nonce
@@ -134,10 +186,24 @@ def serialize(message: Message) -> tuple[str, dict[str, object]]:
         case Restart():
             event = "restart"
             payload["attempt"] = message.attempt
+        case Line():
+            event = "line"
+            payload |= {"bitrate": message.bitrate, "packet_ms": message.packet_ms}
         case Ring():
             event = "ring"
         case Accept():
             event = "accept"
+        case Open():
+            event = "open"
+            payload["request"] = message.request
+            payload |= {"challenge": message.challenge} if message.challenge else {}
+        case Door():
+            event = "door"
+            payload["state"] = message.state.value
+            payload |= {"request": message.request} if message.request else {}
+            payload |= {"challenge": message.challenge} if message.challenge else {}
+            payload |= {"seconds": message.seconds} if message.seconds else {}
+            payload |= {"reason": message.reason} if message.reason else {}
         case Bye():
             event = "bye"
             payload["reason"] = message.reason
@@ -171,14 +237,13 @@ _Reader = Callable[[Slot, int, dict[str, object]], Message]
 
 
 def _hello(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
-    reply = fields.get("reply", False)
-    caps = fields.get("caps", [])
-    if not isinstance(reply, bool):
-        raise MessageError("reply is not a boolean")
-    if not isinstance(caps, list) or len(caps) > MAX_CAPS:
-        raise MessageError("caps is not a short list")
-    words = tuple(_is_word(word, "caps") for word in caps)
-    return Hello(slot, seq, reply, words, _hex(fields, "nonce", ""), _hex(fields, "commitment", ""))
+    reply, announce = fields.get("reply", False), fields.get("announce", False)
+    if not isinstance(reply, bool) or not isinstance(announce, bool):
+        raise MessageError("reply or announce is not a boolean")
+    name = _optional_text(fields, "name", MAX_NAME_CHARS) or ""
+    if not name.isprintable():
+        raise MessageError("name has a character nobody can read")
+    return Hello(slot, seq, reply, _hex(fields, "nonce", ""), _hex(fields, "commitment", ""), name, announce)
 
 
 def _reveal(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
@@ -204,12 +269,42 @@ def _restart(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
     return Restart(slot, seq, _integer(fields, "attempt", 1, MAX_ATTEMPT))
 
 
+def _line(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
+    packet_ms = _integer(fields, "packet_ms", 20, 60)
+    if packet_ms not in PACKET_MS:
+        raise MessageError("packet_ms is none of 20, 40, 60")
+    return Line(slot, seq, _integer(fields, "bitrate", MIN_BITRATE, MAX_BITRATE), packet_ms)
+
+
 def _ring(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
     return Ring(slot, seq)
 
 
 def _accept(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
     return Accept(slot, seq)
+
+
+def _open(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
+    return Open(slot, seq, _random(fields, "request"), _random(fields, "challenge", is_needed=False))
+
+
+def _door(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
+    state = fields.get("state")
+    if not isinstance(state, str) or state not in _DOOR_STATES:
+        raise MessageError("state is none of a door's")
+    seconds = fields.get("seconds", 0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_OPEN_S:
+        raise MessageError("seconds is not a number in range")
+    reason = fields.get("reason")
+    return Door(
+        slot,
+        seq,
+        DoorState(state),
+        _random(fields, "request", is_needed=False),
+        _random(fields, "challenge", is_needed=False),
+        float(seconds),
+        "" if reason is None else _is_word(reason, "reason"),
+    )
 
 
 def _bye(slot: Slot, seq: int, fields: dict[str, object]) -> Message:
@@ -223,13 +318,28 @@ _READERS: dict[str, _Reader] = {
     "answer": _answer,
     "candidate": _candidate,
     "restart": _restart,
+    "line": _line,
     "ring": _ring,
     "accept": _accept,
+    "open": _open,
+    "door": _door,
     "bye": _bye,
 }
 
-EVENTS = frozenset(_READERS)
 """Every event name of contract version 1."""
+
+
+_DOOR_STATES = frozenset(state.value for state in DoorState)
+
+
+def _random(fields: dict[str, object], key: str, *, is_needed: bool = True) -> str:
+    """Read 16 random bytes, hex."""
+    value = fields.get(key)
+    if value is None and not is_needed:
+        return ""
+    if not isinstance(value, str) or not _RANDOM.fullmatch(value):
+        raise MessageError(f"{key} is not 32 hex digits")
+    return value
 
 
 def _integer(fields: dict[str, object], key: str, low: int, high: int) -> int:
@@ -285,8 +395,8 @@ def _hex(fields: dict[str, object], key: str, default: str | None) -> str:
 
 
 @dataclass(slots=True)
-class InboxCounters:
-    """What the inbox decided, one count per kind."""
+class FilterCounters:
+    """What the filter decided, one count per kind."""
 
     accepted: int = 0
     reflected: int = 0
@@ -299,35 +409,32 @@ class InboxCounters:
     """Further ahead than any sender gets."""
 
 
-@dataclass(slots=True)
-class Inbox:
+class MessageFilter:
     """Let each message of the other slot pass once, in any order within a small window."""
 
-    slot: Slot
-    """Our own; only the other one's messages are taken."""
-    counters: InboxCounters = field(default_factory=InboxCounters)
-    _highest: int = 0
-    _seen: int = 0  # bit n set: _highest - n was taken
+    def __init__(self, slot: Slot) -> None:
+        """Take our own slot: only the other one's messages pass."""
+        self.counters = FilterCounters()
+        self._slot = slot
+        self._replays = ReplayFilter(REORDER_WINDOW)
 
     def accept(self, message: Message) -> bool:
         """Say whether to handle this message; a refusal is counted and changes nothing else."""
-        if message.slot == self.slot:
-            self.counters.reflected += 1
+        counters = self.counters
+        if message.slot == self._slot:
+            counters.reflected += 1
             return False
-        ahead = message.seq - self._highest
-        if ahead > MAX_JUMP:
-            self.counters.jumped += 1
+        if message.seq - self._replays.newest > MAX_JUMP:
+            counters.jumped += 1
             return False
-        if ahead > 0:
-            self._seen = ((self._seen << ahead) | 1) & ((1 << REORDER_WINDOW) - 1)
-            self._highest = message.seq
-        elif -ahead >= REORDER_WINDOW:
-            self.counters.stale += 1
-            return False
-        elif self._seen & (1 << -ahead):
-            self.counters.replayed += 1
-            return False
-        else:
-            self._seen |= 1 << -ahead
-        self.counters.accepted += 1
-        return True
+        match self._replays.check(message.seq):
+            case Freshness.STALE:
+                counters.stale += 1
+                return False
+            case Freshness.REPLAYED:
+                counters.replayed += 1
+                return False
+            case Freshness.NEW:
+                self._replays.take(message.seq)
+                counters.accepted += 1
+                return True

@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-BASE_S = 1.0  # seconds; the bound of the first wait
-CAP_S = 30.0  # seconds; an unattended device must be back soon after the network is
-STABLE_S = 5.0  # seconds; a connection that lived shorter does not count as success
+BASE_S = 1.0  # s; the bound of the first wait
+CAP_S = 30.0  # s; an unattended device must be back soon after the network is
+STABLE_S = 5.0  # s; a connection that lived shorter does not count as success
 HARD_FLOOR = 0.5  # share of the cap; after a refusal a lucky short wait helps nobody
+ASKED_JITTER = (1.0, 1.5)  # share of the wait the server asked for; never less, and not all at one moment
 
 
 class Backoff:
@@ -43,12 +44,13 @@ class Backoff:
         self._up_since = now
         self.deadline = None
 
-    def failed(self, now: float, *, hard: bool = False) -> float:
-        """Note a failure and return the wait in seconds.
+    def failed(self, now: float, *, hard: bool = False, asked_s: float | None = None) -> float:
+        """Note a failure and return the wait in seconds: the larger of ours and what the server asked for.
 
         Args:
             now: seconds, monotonic.
             hard: the other side refused (authentication, rate limit): wait the maximum at once.
+            asked_s: the server's `retry_after_s`, when it named one.
         """
         if self._up_since is not None and now - self._up_since >= self._stable_s:
             self.failures = 0
@@ -57,6 +59,8 @@ class Backoff:
         bound = min(self._cap_s, self._base_s * 2.0 ** min(self.failures, 30))
         self.failures += 1
         wait = self._uniform(self._cap_s * HARD_FLOOR, self._cap_s) if hard else self._uniform(0.0, bound)
+        if asked_s is not None:
+            wait = max(wait, asked_s * self._uniform(*ASKED_JITTER))
         self.deadline = now + wait
         return wait
 

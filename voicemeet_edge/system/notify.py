@@ -1,6 +1,8 @@
 """What systemd is told about us: ready, what we do, stopping, alive.
 
-One rule: outside systemd every call does nothing, so no caller asks where it runs.
+One rule: outside systemd every call does nothing, so no caller asks where it runs. And none waits for
+systemd: sd_notify(3) does for as long as systemd reads nothing, and its binding holds the lock of Python
+meanwhile, so that voice, watchdog and SIGTERM would wait with it. So the datagram is sent here.
 """
 
 from __future__ import annotations
@@ -8,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
-
-from systemd.daemon import notify as sd_notify
 
 logger = logging.getLogger(__name__)
 
 MAX_STATUS = 200  # characters; one line of `systemctl status`
+SEND_LIMIT_S = 0.2  # s for a service manager whose queue is full; then it hears the next one
 
 
 class Notifier:
@@ -29,6 +32,10 @@ class Notifier:
         """Say in one line, without address, key or id, what we are doing."""
         self._send(f"STATUS={_one_line(text)}")
 
+    def reloading(self) -> None:
+        """Say that settings are being read again; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def stopping(self) -> None:
         """Say that we are on the way out."""
         self._send("STOPPING=1")
@@ -38,8 +45,14 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def _send(self, state: str) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if not address:
+            return
         try:
-            sd_notify(state)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.settimeout(SEND_LIMIT_S)
+                manager.connect("\0" + address[1:] if address.startswith("@") else address)
+                manager.send(state.encode())
         except OSError as error:  # a manager that does not listen must not end a call
             logger.debug("The service manager was not reached: %s", type(error).__name__)
 

@@ -27,9 +27,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from voicemeet_edge.timeouts import timeout
 
-START_S = 40.0  # seconds; a cold Chromium on a busy two-core machine needs ten
-COMMAND_S = 30.0  # seconds for one DevTools command
-CLOSE_S = 10.0  # seconds for all processes to go after SIGKILL
+START_S = 40.0  # s; a cold Chromium on a busy two-core machine needs ten
+COMMAND_S = 30.0  # s for one DevTools command
+CLOSE_S = 10.0  # s for all processes to go after SIGKILL
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; a screenshot travels as base64
 MAX_CONSOLE = 500  # console lines kept for a failing test's message
 
@@ -61,6 +61,24 @@ _KEYS: dict[str, tuple[str, int, str]] = {  # name: code, virtual key code, text
 }
 
 
+# What tests see of the desk page, as `window.voicemeet`, and its limits from the address: put into the page
+# by the browser's debugger, because the page that is served has no such door.
+DESK_HOOKS = """addEventListener('DOMContentLoaded', async () => {
+  if (!document.querySelector('script[src="desk.js"]')) return;
+  const [desk, { LIMITS }] = await Promise.all(
+    ['desk.js', 'call.js'].map((name) => import(new URL(name, document.baseURI).href)),
+  );
+  const query = new URLSearchParams(location.search);
+  for (const name of Object.keys(LIMITS)) if (query.has(name)) LIMITS[name] = Number(query.get(name));
+  await desk.ready;
+  window.voicemeet = {
+    get state() { return document.body.dataset.state; },
+    model: desk.model,
+    stats: () => desk.model.call?.media?.stats() ?? {},
+  };
+});"""
+
+
 class BrowserError(Exception):
     """Chromium did not start, a command failed, or a script in the page threw."""
 
@@ -80,7 +98,9 @@ class Browser:
         size: width and height of the page in CSS pixels.
         dark: ask the page for its dark colours.
         scale: zoom; 2.0 is 200 %, at an unchanged window.
+        profile: folder of a profile to use and to keep; None for a new one that is thrown away.
         flags: more command-line flags.
+        downloads: folder into which files are saved without a question.
     """
 
     def __init__(
@@ -92,16 +112,20 @@ class Browser:
         size: tuple[int, int] = (1000, 800),
         dark: bool = False,
         scale: float = 1.0,
+        profile: Path | None = None,
         flags: Sequence[str] = (),
+        downloads: Path | None = None,
     ) -> None:
         self._url = url
         self._flags = [*_FLAGS, *flags]
         self._flags.append("--use-fake-ui-for-media-stream" if microphone else "--deny-permission-prompts")
         if capture is not None:
             self._flags.append(f"--use-file-for-fake-audio-capture={capture}")
+        self._downloads = downloads
         self._size, self._dark, self._scale = size, dark, scale
         self._process: asyncio.subprocess.Process | None = None
-        self._profile: str | None = None
+        self._profile: str | None = None if profile is None else str(profile)
+        self._keeps_profile = profile is not None
         self._socket: ClientConnection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -118,7 +142,7 @@ class Browser:
         except BaseException as error:
             await self._stop()
             if isinstance(error, TimeoutError):
-                raise BrowserError(f"Chromium was not ready within {START_S:.0f} s") from None
+                raise BrowserError(f"the browser was not ready within {START_S:.0f} s") from None
             raise
         return self
 
@@ -220,7 +244,8 @@ class Browser:
         path = chromium_path()
         if path is None:
             raise BrowserError("Chromium is not installed")
-        self._profile = await asyncio.to_thread(tempfile.mkdtemp, prefix="voicemeet-chromium-")
+        if self._profile is None:
+            self._profile = await asyncio.to_thread(tempfile.mkdtemp, prefix="voicemeet-chromium-")
         self._process = await asyncio.create_subprocess_exec(
             path,
             *self._flags,
@@ -233,7 +258,7 @@ class Browser:
             start_new_session=True,  # so that its helpers can be ended with it
             env={**os.environ, "HOME": self._profile},
         )
-        endpoint = await self._endpoint(self._process)
+        endpoint = await self._endpoint(self._process, "DevTools listening on ")
         self._socket = await connect(endpoint, max_size=MAX_MESSAGE, proxy=None, ping_interval=None)
         self._tasks.append(asyncio.create_task(self._receive(self._socket)))
         targets = await self.command("Target.getTargets")
@@ -254,17 +279,22 @@ class Browser:
         await self.command(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
         )
+        await self.command("Page.addScriptToEvaluateOnNewDocument", source=DESK_HOOKS)
+        if self._downloads is not None:
+            await self.command(
+                "Page.setDownloadBehavior", behavior="allow", downloadPath=str(self._downloads)
+            )
         await self.navigate(self._url)
 
-    async def _endpoint(self, process: asyncio.subprocess.Process) -> str:
+    async def _endpoint(self, process: asyncio.subprocess.Process, announced: str) -> str:
         assert process.stderr is not None
         told: list[str] = []
         while line := (await process.stderr.readline()).decode(errors="replace"):
             told.append(line)
-            if "DevTools listening on " in line:
+            if announced in line:
                 self._tasks.append(asyncio.create_task(_drain(process.stderr)))
-                return line.split("DevTools listening on ", 1)[1].strip()
-        raise BrowserError(f"Chromium ended at once: {''.join(told[-10:])}")
+                return line.split(announced, 1)[1].strip()
+        raise BrowserError(f"the browser ended at once: {''.join(told[-10:])}")
 
     async def _receive(self, socket: ClientConnection) -> None:
         async for text in socket:
@@ -274,14 +304,20 @@ class Browser:
                 if reply is None or reply.done():
                     continue
                 if "error" in message:
-                    reply.set_exception(BrowserError(str(message["error"].get("message"))))
+                    error = message["error"]  # an object over DevTools, a word over BiDi
+                    told = (
+                        error.get("message")
+                        if isinstance(error, dict)
+                        else f"{error}: {message.get('message')}"
+                    )
+                    reply.set_exception(BrowserError(str(told)))
                 else:
                     reply.set_result(message.get("result", {}))
             else:
                 self._on_event(message["method"], message.get("params", {}))
         for reply in self._replies.values():
             if not reply.done():
-                reply.set_exception(BrowserError("Chromium is gone"))
+                reply.set_exception(BrowserError("the browser is gone"))
 
     def _on_event(self, method: str, params: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":
@@ -317,7 +353,7 @@ class Browser:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        if self._profile is not None:
+        if self._profile is not None and not self._keeps_profile:
             profile, self._profile = self._profile, None
             # Helpers may write a last file while they die: a leftover in /tmp is not worth a failure.
             await asyncio.to_thread(shutil.rmtree, profile, ignore_errors=True)

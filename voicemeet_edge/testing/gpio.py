@@ -21,14 +21,15 @@ from gpiod.exception import RequestReleasedError
 from gpiod.line import Bias, Direction, Edge, Value
 from typing_extensions import override
 
-from voicemeet_edge.panel.gpiod_api import Chip, GpiodApi, LineConfig, LineInfo, LineRequest
+from voicemeet_edge.panel.gpiod_api import Chip, GpiodApi, LineConfig, LineRequest
 
+PI_LABEL = "pinctrl-bcm2711"  # of a Raspberry Pi 4's chip
 KERNEL_EVENT_BUFFER = 16  # events; like the kernel's, it drops the oldest when full
 
 
 @dataclass
-class FakeLine(LineInfo):
-    """One line: what the world puts on it, what its user made of it, and how that went."""
+class FakeLine:
+    """One line and its LineInfo: what the world puts on it, what its user made of it, and how that went."""
 
     name: str
     offset: int
@@ -40,12 +41,10 @@ class FakeLine(LineInfo):
     history: list[bool] = field(default_factory=list)  # every level the output was set to
 
     @property
-    @override
     def used(self) -> bool:
         return self.owner != ""
 
     @property
-    @override
     def consumer(self) -> str:
         return self.owner
 
@@ -53,7 +52,7 @@ class FakeLine(LineInfo):
     def level(self) -> bool:
         """The level a voltmeter would show; a floating line without a pull reads low."""
         if self.settings.direction is Direction.OUTPUT:
-            return self.output
+            return self.output != self.settings.active_low
         return self.settings.bias is Bias.PULL_UP if self.outside is None else self.outside
 
 
@@ -164,13 +163,26 @@ class FakeRequest(LineRequest):
             line.history.append(line.output)
 
 
+@dataclass(frozen=True)
+class FakeChipInfo:
+    """A chip's label and size."""
+
+    label: str
+    num_lines: int
+
+
 @final
 class FakeChip(Chip):
     """One chip; every opening of its path gives the same lines."""
 
-    def __init__(self, lines: list[FakeLine], lock: threading.RLock) -> None:
+    def __init__(self, lines: list[FakeLine], lock: threading.RLock, label: str) -> None:
         self._lines = lines
         self._lock = lock
+        self._label = label
+
+    @override
+    def get_info(self) -> FakeChipInfo:
+        return FakeChipInfo(self._label, len(self._lines))
 
     @override
     def line_offset_from_id(self, id: str | int) -> int:
@@ -215,8 +227,12 @@ class FakeChip(Chip):
 class FakeGpiod(GpiodApi):
     """A board: chips with named lines. Buttons pull their line to ground, as on the panel."""
 
-    def __init__(self, *chips: Iterable[str]) -> None:
-        """Make one chip per list of names; without any, one chip that looks like a Pi's."""
+    def __init__(self, *chips: Iterable[str], label: str = PI_LABEL) -> None:
+        """Make one chip per list of names; without any, one chip that looks like a Pi's.
+
+        `label` is the label of the chips that are large enough to have a Pi's header.
+        """
+        self._label = label
         self._lock = threading.RLock()
         named = chips or ([f"GPIO{number}" for number in range(28)],)
         self._chips = {
@@ -233,7 +249,8 @@ class FakeGpiod(GpiodApi):
     def open_chip(self, path: str) -> FakeChip:
         if self.refuse_open is not None:
             raise self.refuse_open
-        return FakeChip(self._chips[path], self._lock)
+        lines = self._chips[path]
+        return FakeChip(lines, self._lock, self._label if len(lines) >= 28 else "expander")
 
     def line(self, name: str) -> FakeLine:
         """The first line of that name."""

@@ -12,33 +12,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Self, assert_never, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
 
 import aiohttp
 from aiohttp import web
 
 from voicemeet_edge.backend.verbs import MatchedReply, Slot, WaitingReply, parse_match_reply
-from voicemeet_edge.call import negotiation as talk
-from voicemeet_edge.call.negotiation import Kind, Negotiation
+from voicemeet_edge.call.commands import Command, MakeAnswer, MakeOffer, Publish, TakeAnswer
+from voicemeet_edge.call.conversation import Conversation
+from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.session import to_ice_servers
-from voicemeet_edge.call.words import WordsExchange
-from voicemeet_edge.errors import FrameError, MessageError, VoiceMeetError
-from voicemeet_edge.signaling.channel import TOPIC_PREFIX
+from voicemeet_edge.choices import IcePolicy
+from voicemeet_edge.errors import FrameError, VoiceMeetError
+from voicemeet_edge.signaling.channel import TOPIC_PREFIX, ChannelState
 from voicemeet_edge.signaling.frames import (
     MAX_FRAME_BYTES,
     Broadcast,
-    Frame,
+    PhoenixFrame,
     Version,
     broadcast_of,
     broadcast_payload,
     decode,
     encode,
 )
-from voicemeet_edge.signaling.messages import Inbox, parse, serialize
+from voicemeet_edge.signaling.sealed import NoSeal
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.webrtc.options import IcePolicy, PeerEvent, PeerOptions
+from voicemeet_edge.webrtc.events import PeerEvent
+from voicemeet_edge.webrtc.options import PeerOptions
 from voicemeet_edge.webrtc.peer import Peer, new_certificate
 
 CALL_TOPIC = TOPIC_PREFIX + "call:"
@@ -62,7 +65,7 @@ class Line:
     async def tell(self, event: str, payload: Payload) -> None:
         """Make the device believe that the other end said this."""
         broadcast = broadcast_payload(Broadcast(event, payload))
-        await self.send(encode(Frame(None, None, self.topic, "broadcast", broadcast), self.version))
+        await self.send(encode(PhoenixFrame(None, None, self.topic, "broadcast", broadcast), self.version))
 
     async def send(self, data: str | bytes) -> None:
         """Send a frame as it is; a device that is gone misses it."""
@@ -196,7 +199,7 @@ def _data(message: aiohttp.WSMessage) -> str | bytes:
     return cast("str | bytes", message.data)
 
 
-def _call_frame(data: str | bytes, version: Version) -> Frame | None:
+def _call_frame(data: str | bytes, version: Version) -> PhoenixFrame | None:
     """Return a frame of a call's topic."""
     try:
         frame = decode(data, version)
@@ -223,11 +226,10 @@ class FalseEnd:
         self.relayed = 0
         """Opus frames that were readable here, in the middle, and passed on."""
         self.events: list[PeerEvent] = []
+        self.errors: list[VoiceMeetError] = []
         self._line = line
         certificate = new_certificate()
-        words = WordsExchange(slot, grant.call_id, certificate.sha256)
-        self._negotiation = Negotiation(slot, Kind.MEET, offerer=grant.offerer == slot, words=words)
-        self._inbox = Inbox(slot)
+        self._conversation = Conversation(replace(grant, slot=slot), Kind.MEET, NoSeal(), certificate.sha256)
         servers = to_ice_servers(grant.ice_servers)
         self._peer = Peer(
             PeerOptions(ice_servers=servers, policy=IcePolicy.RELAY, ipv6=False),
@@ -237,59 +239,43 @@ class FalseEnd:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._speaking = asyncio.Lock()
-        self.errors: list[VoiceMeetError] = []
-        self.refusals = 0
+        self._execute(self._conversation.start(time.monotonic()))
+        self._execute(self._conversation.channel_changed(ChannelState.JOINED, time.monotonic()))
+
+    @property
+    def refusals(self) -> int:
         """Messages of the device that could not be understood: sealed ones."""
-        self._obey(self._negotiation.start())
-        self._obey(self._negotiation.joined())
+        return self._conversation.refused().get("unsealed", 0)
 
     def hear(self, event: str, payload: Payload) -> None:
         """Take what the device said."""
-        try:
-            message = parse(event, payload)
-        except MessageError:
-            self.refusals += 1
-            return
-        if self._inbox.accept(message):
-            self._obey(self._negotiation.receive(message))
+        self._execute(self._conversation.receive(event, payload, time.monotonic()))
 
     def _pass_on(self, packet: RtpAudio) -> None:
         if self.other is not None:
             self.relayed += 1
             self.other._peer.send(packet.payload, packet.timestamp)
 
-    def _obey(self, commands: list[talk.Command]) -> None:
+    def _execute(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case talk.Send():
-                    event, payload = serialize(command.message)
-                    self._spawn(self._say(event, payload))
-                case talk.MakeOffer():
-                    self._spawn(self._offer(command.attempt))
-                case talk.MakeAnswer():
-                    self._spawn(self._answer(command.attempt, command.sdp))
-                case talk.TakeAnswer():
+                case Publish():
+                    self._spawn(self._say(command))
+                case MakeOffer():
+                    self._spawn(self._describe(command.attempt, self._peer.create_offer()))
+                case MakeAnswer():
+                    self._spawn(self._describe(command.attempt, self._peer.create_answer(command.sdp)))
+                case TakeAnswer():
                     self._spawn(self._peer.accept_answer(command.sdp))
-                case (
-                    talk.TakeCandidate()
-                    | talk.PeerRings()
-                    | talk.PeerAccepted()
-                    | talk.PeerLeft()
-                    | talk.WordsFailed()
-                ):
-                    pass
                 case _:
-                    assert_never(command)
+                    pass  # whatever the device does, this end goes on
 
-    async def _say(self, event: str, payload: Payload) -> None:
+    async def _say(self, message: Publish) -> None:
         async with self._speaking:  # in order: the words' exchange is refused out of it
-            await self._line.tell(event, payload)
+            await self._line.tell(message.event, message.payload)
 
-    async def _offer(self, attempt: int) -> None:
-        self._obey(self._negotiation.offer_ready(await self._peer.create_offer(), attempt))
-
-    async def _answer(self, attempt: int, sdp: str) -> None:
-        self._obey(self._negotiation.answer_ready(await self._peer.create_answer(sdp), attempt))
+    async def _describe(self, attempt: int, making: Coroutine[Any, Any, str]) -> None:
+        self._execute(self._conversation.described(attempt, await making, time.monotonic()))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         async def guarded() -> None:

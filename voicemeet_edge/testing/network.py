@@ -29,10 +29,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+from voicemeet_edge.testing.line import Impairment, Way
+
+__all__ = [
+    "BridgedNetwork",
+    "Captured",
+    "ImpairedNetwork",
+    "Impairment",
+    "Network",
+    "read_capture",
+    "unavailable",
+]
 
 TUN_DEVICE = Path("/dev/net/tun")
 NAMESPACES = Path("/run/netns")
@@ -40,38 +52,16 @@ SUBNET = "10.77.0"  # lives only inside the namespaces
 PREFIX = "vmt"  # of namespaces and devices; device names are limited to 15 characters
 MTU = 1400  # bytes: as on a tunnelled path
 MAX_PACKET = 2048
-MAX_HELD_S = 0.5  # seconds a packet waits for bandwidth before the queue is full
 MAX_QUEUE = 10000  # packets on their way: far more than any test has in flight
 MAX_CAPTURED = 400_000  # packets: an hour of a call both ways
 SNAP_BYTES = 160  # bytes of each packet kept in the capture
-COMMAND_LIMIT_S = 20.0  # seconds for one `ip` command or one answer of the relay
+COMMAND_LIMIT_S = 20.0  # s for one `ip` command or one answer of the relay
 
 IFF_TUN_NO_PI = 0x1001  # linux/if_tun.h: IFF_TUN | IFF_NO_PI
 TUNSETIFF = 0x400454CA  # linux/if_tun.h
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 PCAP_HEADER = struct.pack("!IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, SNAP_BYTES, 101)  # raw IP
 PCAP_RECORD = struct.Struct("!IIII")
-
-
-@dataclass(frozen=True, slots=True)
-class Impairment:
-    """What happens to packets on one directed way."""
-
-    loss: float = 0.0
-    """Share of packets lost, 0..1."""
-    burst: int = 1
-    """Packets lost in a row each time; the share stays `loss`."""
-    delay_s: float = 0.0
-    jitter_s: float = 0.0
-    """Standard deviation of a normal distribution added to the delay, never below zero in all."""
-    keep_order: bool = False
-    """Hold early packets back instead of letting them overtake."""
-    kbit_s: float = 0.0
-    """Bandwidth of the way; 0 is unlimited."""
-    duplicate: float = 0.0
-    """Share of packets that arrive twice."""
-    outage: bool = False
-    """Nothing passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,39 +333,6 @@ def _dissect(moment: float, length: int, packet: bytes) -> Captured | None:
 # The relay: runs as a child, `python -m voicemeet_edge.testing.network SEED CAPTURE DEVICE…`
 
 
-@dataclass(slots=True)
-class _Way:
-    """One directed way between two devices."""
-
-    impairment: Impairment = field(default_factory=Impairment)
-    burst_left: int = 0
-    free_at: float = 0.0
-    last_due: float = 0.0
-
-    def due(self, now: float, length: int, dice: random.Random) -> float | None:
-        """Return when this packet comes out, or None when it is lost."""
-        way = self.impairment
-        if way.outage:
-            return None
-        if self.burst_left:
-            self.burst_left -= 1
-            return None
-        if way.loss and dice.random() < way.loss / (way.burst - (way.burst - 1) * way.loss):
-            self.burst_left = way.burst - 1
-            return None
-        moment = now
-        if way.kbit_s:
-            if self.free_at - now > MAX_HELD_S:
-                return None
-            self.free_at = max(self.free_at, now) + length * 8 / (way.kbit_s * 1000)
-            moment = self.free_at
-        moment += max(0.0, dice.gauss(way.delay_s, way.jitter_s) if way.jitter_s else way.delay_s)
-        if way.keep_order:
-            moment = max(moment, self.last_due)
-        self.last_due = max(moment, self.last_due)
-        return moment
-
-
 class Relay:
     """Moves packets between devices; one thread, no library, little CPU."""
 
@@ -384,7 +341,7 @@ class Relay:
         self._capture = capture
         self._files = [_open_tun(device) for device in devices]
         count = range(len(devices))
-        self._ways = {(i, j): _Way() for i in count for j in count if i != j}
+        self._ways = {(i, j): Way() for i in count for j in count if i != j}
         self._queue: list[tuple[float, int, int, bytes]] = []
         self._order = itertools.count()
         self._captured = 0
@@ -420,8 +377,7 @@ class Relay:
             impairment = Impairment(**command["impair"])
             for (source, target), way in self._ways.items():
                 if command["source"] in (None, source) and command["target"] in (None, target):
-                    way.impairment = impairment
-                    way.burst_left = 0
+                    way.change(impairment)
         if "flush" in command:
             self._capture.flush()
         return self._counters

@@ -12,7 +12,7 @@ from typing import final
 from typing_extensions import override
 
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.panel.interface import ButtonEvent, Panel
+from voicemeet_edge.panel.interface import ButtonEvent, Panel, PanelEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.timeouts import timeout
 
@@ -28,13 +28,20 @@ class FakePanel(Panel):
         self._waiters: list[tuple[Lamp, asyncio.Future[None]]] = []
         self.shown: list[Lamp] = []
         self.closed = False
+        self.has_door = False
+        self.level: int | None = None
+        """How bright it was last told to be, in per cent."""
+        self.opened: list[float] = []
+        """For how long the door was opened, each time."""
+        self.read_at: float | None = None
+        """What it says of its last proof of life."""
 
     @property
     def lamp(self) -> Lamp:
         """What the lamp shows now."""
         return self.shown[-1] if self.shown and not self.closed else Lamp.OFF
 
-    def press(self, event: ButtonEvent = ButtonEvent.CALL_PRESSED) -> None:
+    def press(self, event: PanelEvent = ButtonEvent.CALL_PRESSED) -> None:
         """Do what a person does; on the loop."""
         self._queue.put(event)
 
@@ -51,7 +58,7 @@ class FakePanel(Panel):
             self._waiters.remove(waiter)
 
     @override
-    def events(self) -> AsyncIterator[ButtonEvent]:
+    def events(self) -> AsyncIterator[PanelEvent]:
         return self._queue.events()
 
     @override
@@ -61,6 +68,20 @@ class FakePanel(Panel):
         del self.shown[: len(self.shown) - MAX_REMEMBERED_LAMPS + 1]
         self.shown.append(lamp)
         self._wake(lamp)
+
+    @override
+    def dim(self, night_level: int) -> None:
+        self.level = night_level
+
+    @override
+    def alive_at(self) -> float | None:
+        return self.read_at
+
+    @override
+    async def open_door(self, seconds: float) -> bool:
+        if self.has_door:
+            self.opened.append(seconds)
+        return self.has_door
 
     @override
     async def close(self) -> None:

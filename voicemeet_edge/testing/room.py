@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.card import SAMPLE_RATE
 from voicemeet_edge.audio.wav import resample
-from voicemeet_edge.voice.echo import FRAME_SAMPLES
+from voicemeet_edge.voice.format import FRAME_SAMPLES, SAMPLE_RATE, Samples
 
 Signal = npt.NDArray[np.float64]
-Samples = npt.NDArray[np.int16]
 
 SILENCE_DBFS = -55.0  # dBFS; seconds quieter than this say nothing about a canceller
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.card import SAMPLE_RATE
-
-Samples = npt.NDArray[np.int16]
+from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 VOICE_RMS = 0.07  # of full scale, -23 dBFS: the level speech is usually delivered at
 FORMANTS_HZ = ((270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570, 840, 2410), (300, 870, 2240))

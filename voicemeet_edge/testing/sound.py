@@ -17,18 +17,13 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
-from voicemeet_edge.audio.card import (
-    PERIOD_BYTES,
-    PERIOD_SAMPLES,
-    SAMPLE_RATE,
-    CaptureStream,
-    PlaybackStream,
-    SoundCard,
-)
+from voicemeet_edge.audio.card import CaptureStream, PlaybackStream, SoundCard
 from voicemeet_edge.audio.wav import read_wav
 from voicemeet_edge.errors import DeviceLostError, SoundError, XrunError
-from voicemeet_edge.testing.signals import Samples, speech_like
+from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RATE, Samples
 
 CAPTURE_BUFFER = 4 * PERIOD_SAMPLES  # samples; as the real card is opened
 PLAYBACK_BUFFER = 2 * PERIOD_SAMPLES  # samples (20 ms): what the delay figures of the benches assume
@@ -38,6 +33,7 @@ MAX_KEPT = 90 * SAMPLE_RATE  # samples (9 MB); without a file, a device that run
 FLUSH_SAMPLES = SAMPLE_RATE  # samples; a killed process loses at most a second of its recording
 AIR = 2 * SAMPLE_RATE  # samples of heard sound kept for the echo path
 TAP_S = 0.002  # s between two reflections
+SPEECH = "speech"  # in the place of a file: generated speech
 SPEECH_S = 30.0  # s of generated speech before it repeats
 MAX_MARKS = 1000  # opens remembered; bounded for devices that live long
 
@@ -205,11 +201,13 @@ class VirtualCard(SoundCard):
 
     # What the engine does to it ---------------------------------------------------------------
 
+    @override
     def open_capture(self) -> CaptureStream:
         """Open the microphone."""
         self._check_open()
         return _VirtualCapture(self)
 
+    @override
     def open_playback(self) -> PlaybackStream:
         """Open the loudspeaker."""
         self._check_open()
@@ -281,6 +279,7 @@ class _VirtualCapture(CaptureStream):
             card.capture_marks.append(Mark(0, self._start))
         card.count(captures=1)
 
+    @override
     def read(self) -> bytes:
         self._card.check_present()
         ready = self._start + (self._position + PERIOD_SAMPLES) / self._card.capture_rate
@@ -317,6 +316,7 @@ class _VirtualCapture(CaptureStream):
             said += source[: PERIOD_BYTES - len(said)]
         return said
 
+    @override
     def close(self) -> None:
         if self._open:
             self._open = False
@@ -338,14 +338,15 @@ class _VirtualPlayback(PlaybackStream):
         self._written += PLAYBACK_BUFFER
         self._card.record(bytes(2 * PLAYBACK_BUFFER))
 
-    def _heard(self) -> int:
+    def _played(self) -> int:
         return int((time.monotonic() - self._start) * self._card.playback_rate)
 
+    @override
     def write(self, pcm: bytes) -> None:
         if len(pcm) != PERIOD_BYTES:
             raise ValueError(f"{len(pcm)} bytes are not a period")
         self._card.check_present()
-        missing = self._heard() - self._written
+        missing = self._played() - self._written
         if missing > 0 or self._card.take_provoked_xrun("playback"):
             self._underrun(missing)
             raise XrunError("the loudspeaker ran dry")
@@ -368,9 +369,7 @@ class _VirtualPlayback(PlaybackStream):
             self._written += missing
         self._fill()
 
-    def delay_samples(self) -> int:
-        return max(self._written - self._heard(), 0)
-
+    @override
     def close(self) -> None:
         if self._open:
             self._open = False
@@ -383,7 +382,7 @@ def _load(source: Samples | str | Path | None) -> Samples:
         return np.zeros(SAMPLE_RATE, np.int16)
     if isinstance(source, np.ndarray):
         return source if len(source) else np.zeros(SAMPLE_RATE, np.int16)
-    if str(source) == "speech":
+    if str(source) == SPEECH:
         return speech_like(SPEECH_S)
     samples = read_wav(source)
     return samples if len(samples) else np.zeros(SAMPLE_RATE, np.int16)

@@ -9,9 +9,8 @@ from math import sqrt
 from operator import mul
 
 import numpy as np
-import numpy.typing as npt
 
-Samples = npt.NDArray[np.int16]
+from voicemeet_edge.voice.format import Samples
 
 CAP_RMS = 100.0  # of 32768, -50 dBFS; noise above this is no comfort
 LEARN_EVERY = 4  # frames, 80 ms; pauses between words are longer, and a look costs half as much as decoding

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
@@ -21,11 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES, SAMPLE_RATE, Samples
+
 logger = logging.getLogger(__name__)
 
-SAMPLE_RATE = 48_000  # Hz
-PERIOD_SAMPLES = 480  # 10 ms, the only period AEC3 knows
-FRAME_SAMPLES = 2 * PERIOD_SAMPLES  # what one wake of the capture thread brings
 STREAM_DELAY_MS = 60  # ms; where AEC3 begins to look: 40 ms in the loudspeaker's buffer, 20 on the way back
 
 TAIL_MS = 150  # ms; how long the microphone stays down after the far end fell silent: a room's echo
@@ -51,7 +51,6 @@ QUIET_PEAK = 730  # of 32768, -33 dBFS, speech of -45 dBFS; what is left of nois
 WARM_FRAMES = 50  # frames (1 s) in which a canceller learns the room before its output counts again
 HEARD_POWER = (32768.0 * 10.0 ** (-50.0 / 20.0)) ** 2  # -50 dBFS; a far end quieter than this has no echo
 
-Frame = npt.NDArray[np.int16]
 Wide = npt.NDArray[np.float32]
 
 
@@ -62,7 +61,11 @@ class EchoCanceller(Protocol):
     def name(self) -> str:
         """The word of the settings."""
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    @property
+    def echo_db(self) -> float | None:
+        """How loud the echo comes back, dB over what was played, at most; None where nobody has judged it."""
+
+    def process(self, near: Samples, far: Samples) -> Samples:
         """Return the near frame without the far one's echo; FRAME_SAMPLES each.
 
         Neither is changed, now or later by its owner: a canceller may keep them. What is returned is
@@ -79,17 +82,19 @@ class EchoWatch:
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Frame, Frame]] = []
+        self._kept: list[tuple[Samples, Samples]] = []
         self._looks = 0
         self._level = 0.0  # of the far end, smoothed
         self._far: deque[float] = deque(maxlen=WATCH_PATH)
         self._loud_for = 0  # periods in a row with a loud far end
         self._ratios: deque[float] = deque(maxlen=WATCH_MOMENTS)
         self.echo_free = False
+        self.bound = 0.0
+        """Power of the echo by that of the far end, at most; 0 before it is known."""
         self.far_heard = False
         """Whether the far end spoke in the last 200 ms looked at."""
 
-    def look(self, near: Frame, far: Frame) -> None:
+    def look(self, near: Samples, far: Samples) -> None:
         """Take a frame of both, and keep them for a while."""
         self._kept.append((near, far))
         if len(self._kept) < WATCH_FRAMES:
@@ -100,8 +105,8 @@ class EchoWatch:
         self.far_heard = max(powers[1]) >= HEARD_POWER
         self._looks += 1
         if self._looks % WATCH_JUDGED == 0 and len(self._ratios) >= WATCH_LEAST:
-            bound = sorted(self._ratios)[len(self._ratios) // 20]
-            self.echo_free = bound < (BACK_BELOW if self.echo_free else FREE_BELOW)
+            self.bound = sorted(self._ratios)[len(self._ratios) // 20]
+            self.echo_free = self.bound < (BACK_BELOW if self.echo_free else FREE_BELOW)
 
     def _collect(self, near: list[float], far: list[float]) -> None:
         for near_power, far_power in zip(near, far, strict=True):
@@ -112,7 +117,7 @@ class EchoWatch:
                 self._ratios.append(near_power / min(self._far))
 
 
-def _powers(frames: tuple[Frame, ...]) -> list[float]:
+def _powers(frames: tuple[Samples, ...]) -> list[float]:
     """Return the mean square of each period."""
     wide = np.concatenate(frames).astype(np.float32).reshape(-1, PERIOD_SAMPLES)
     powers: list[float] = (np.einsum("ij,ij->i", wide, wide) / PERIOD_SAMPLES).tolist()
@@ -132,7 +137,7 @@ class Watched:
         self._inner = inner
         self._watch = EchoWatch()
         self._late = FRAME_SAMPLES - delay_samples  # the inner one's delay is at most a frame
-        self._before: Frame = np.zeros(FRAME_SAMPLES, np.int16)
+        self._before: Samples = np.zeros(FRAME_SAMPLES, np.int16)
         self._share = 0.0  # of the untouched signal
         self._warm = WARM_FRAMES
         self._ramp = np.linspace(0.0, 1.0, FRAME_SAMPLES, dtype=np.float32)
@@ -149,7 +154,12 @@ class Watched:
         """Whether the microphone passes untouched."""
         return self._watch.echo_free
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    @property
+    def echo_db(self) -> float | None:
+        """The bound of the watch; what is quieter than the microphone's own noise is that noise."""
+        return 10.0 * math.log10(self._watch.bound) if self._watch.bound > 0.0 else None
+
+    def process(self, near: Samples, far: Samples) -> Samples:
         """Return the cleaned frame, the untouched one, or a mix of both."""
         watch = self._watch
         watch.look(near, far)
@@ -170,7 +180,7 @@ class Watched:
         share = 1.0 if watch.echo_free else self._next_share(left, int(np.maximum.reduce(untouched)))
         return self._mix(cleaned, untouched, share)
 
-    def _untouched(self, before: Frame, near: Frame) -> Frame:
+    def _untouched(self, before: Samples, near: Samples) -> Samples:
         return np.concatenate((before[self._late :], near[: self._late]))
 
     def _next_share(self, left: int, heard: int) -> float:
@@ -183,7 +193,7 @@ class Watched:
         share = max(wanted, min(self._share, MOST_SHARE) * SHARE_FALL)
         return share if share > LEAST_SHARE else 0.0
 
-    def _mix(self, cleaned: Frame, untouched: Frame, share: float) -> Frame:
+    def _mix(self, cleaned: Samples, untouched: Samples, share: float) -> Samples:
         former, self._share = self._share, share
         if share == former:
             of_untouched: Wide | np.float32 = np.float32(share)
@@ -200,8 +210,9 @@ class Off:
     """No canceller: for headsets, and for cards that cancel by themselves."""
 
     name = "off"
+    echo_db: float | None = None
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    def process(self, near: Samples, far: Samples) -> Samples:
         """Return the near frame."""
         return near
 
@@ -210,13 +221,14 @@ class HalfDuplex:
     """Duck the microphone while the far end speaks, and 150 ms longer."""
 
     name = "half_duplex"
+    echo_db: float | None = None
 
     def __init__(self) -> None:
         self._tail = 0
         self._gain = 1.0
         self._threshold = (32768.0 * 10.0 ** (SPEECH_DBFS / 20.0)) ** 2
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    def process(self, near: Samples, far: Samples) -> Samples:
         """Return the near frame, or next to nothing of it while the far end speaks."""
         gains = [self._gain]
         for power in _powers((far,)):
@@ -230,7 +242,7 @@ class HalfDuplex:
         if min(gains) == 1.0:
             return near
         ramps = [np.linspace(*ends, PERIOD_SAMPLES, dtype=np.float32) for ends in pairwise(gains)]
-        ducked: Frame = (near * np.concatenate(ramps)).astype(np.int16)
+        ducked: Samples = (near * np.concatenate(ramps)).astype(np.int16)
         return ducked
 
 
@@ -238,6 +250,7 @@ class Aec3:
     """WebRTC's AEC3 and noise suppressor from `pywebrtc-audio`: 0.4 MB, no threads of its own."""
 
     name = "aec3"
+    echo_db: float | None = None
     delay_samples = 720
     """15 ms, measured: 9 of the filter bank, 6 of the noise suppressor."""
 
@@ -253,54 +266,18 @@ class Aec3:
             stream_delay_ms=STREAM_DELAY_MS,
         )
 
-    def process(self, near: Frame, far: Frame) -> Frame:
+    def process(self, near: Samples, far: Samples) -> Samples:
         """Return the near frame without echo."""
-        cleaned: Frame = self._canceller.process(near, far)
+        cleaned: Samples = self._canceller.process(near, far)
         return cleaned
-
-
-class Livekit:
-    """WebRTC's AEC3 from `livekit`: bigger, with threads, commercially maintained."""
-
-    name = "livekit"
-    delay_samples = 720
-    """15 ms, measured."""
-
-    def __init__(self) -> None:
-        rtc = importlib.import_module("livekit.rtc")
-        self._frame: Callable[..., Any] = rtc.AudioFrame
-        self._module: Any = rtc.AudioProcessingModule(
-            echo_cancellation=True, noise_suppression=True, high_pass_filter=True, auto_gain_control=False
-        )
-        self._module.set_stream_delay_ms(STREAM_DELAY_MS)
-
-    def process(self, near: Frame, far: Frame) -> Frame:
-        """Return the near frame without echo: far in first, always."""
-        return np.concatenate(
-            [
-                self._period(near[start : start + PERIOD_SAMPLES], far[start : start + PERIOD_SAMPLES])
-                for start in range(0, FRAME_SAMPLES, PERIOD_SAMPLES)
-            ]
-        )
-
-    def _period(self, near: Frame, far: Frame) -> Frame:
-        self._module.process_reverse_stream(self._wrap(far))
-        wrapped = self._wrap(near)
-        self._module.process_stream(wrapped)
-        return np.frombuffer(wrapped.data, np.int16)
-
-    def _wrap(self, period: Frame) -> Any:
-        # A bytearray, for livekit works in place.
-        return self._frame(bytearray(period.tobytes()), SAMPLE_RATE, 1, PERIOD_SAMPLES)
 
 
 CANCELLERS: dict[str, Callable[[], EchoCanceller]] = {
     "aec3": lambda: Watched(Aec3(), Aec3.delay_samples),
-    "livekit": lambda: Watched(Livekit(), Livekit.delay_samples),
     "half_duplex": HalfDuplex,
     "off": Off,
 }
-AUTO_ORDER = ("aec3", "livekit", "half_duplex")
+AUTO_ORDER = ("aec3", "half_duplex")
 NAMES = ("auto", *CANCELLERS)
 
 

@@ -5,7 +5,7 @@ else happens in `pull`. Time is the sound card's: the number of samples pulled. 
 gives exactly 480 samples, whatever came or did not come.
 
 The position is held as one number, the offset: card time of a sample minus its RTP timestamp. Too large
-an offset is squeezed away, too small a one stretched, period by period (stretch.py); the wanted offset is
+an offset is accelerated away, too small a one expanded, period by period (stretch.py); the wanted offset is
 the estimator's (jitter.py).
 
 A wake comes every 10 ms, and whatever ran in between has emptied the caches: what counts is how much
@@ -19,32 +19,26 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from voicemeet_edge.voice import stretch
 from voicemeet_edge.voice.comfort import ComfortNoise
-from voicemeet_edge.voice.jitter import FRAME, MS, DelayEstimator, Frame, FrameStore
+from voicemeet_edge.voice.format import FRAME_SAMPLES, MS, PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RATE, Samples
+from voicemeet_edge.voice.jitter import DelayEstimator, FrameStore, OpusFrame
 from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet, samples_of
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.red import RedError, unpack
 
-Samples = npt.NDArray[np.int16]
-
-PERIOD = 480  # samples, 10 ms; what the sound card takes at a time
-PERIOD_BYTES = PERIOD * 2  # s16le
 INBOX_PACKETS = 64  # packets between two pulls, 1.28 s of sound; a stalled card loses the oldest
 GUARD_S = 0.0025  # s; a packet closer than this before a pull counts as the next pull's: clocks drift
-START_OFFSET = 20 * MS  # samples above the first packet's lateness; the estimator corrects it soon
+START_OFFSET = 20 * MS  # samples above the first packet's relative delay; the estimator corrects it soon
 SLACK = 5 * MS  # samples above the target that are left alone: every squeeze is a small harm
 URGENT = 60 * MS  # samples from the target beyond which any period is taken, similar or not
-JUMP = 200 * MS  # samples above the target at which sound is skipped instead of squeezed
+JUMP = 200 * MS  # samples above the target at which sound is skipped instead of accelerated
 MIN_SIMILARITY = 0.85  # below, taking a period out or in would be heard
 CHANGE_PAUSE = 60 * MS  # samples between two changes of tempo
 STALL_S = 0.060  # s between two pulls after which the card is taken to have stood still
-LATE_RUN = 8  # packets in a row that came too late: the path got longer, follow at once
+LATE_RUN = 160 * MS  # samples in a row that came too late: the path got longer, follow at once
 LATE_SPAN = 100 * MS  # samples over which they must have come; all at once they are an outage's queue
-FAR = 48_000  # samples, 1 s; a packet this far ahead of the clock is a jump of the timestamps
+FAR = SAMPLE_RATE  # samples, 1 s; a packet this far ahead of the clock is a jump of the timestamps
 FAR_RUN = 3  # such packets in a row before the jump is believed
 FADE_AFTER = 100 * MS  # samples of concealment before comfort noise takes over
 SOFT_JOIN = 5 * MS  # samples of cross-fade where sound comes back over concealment
@@ -69,10 +63,10 @@ class PlayoutStats:
     comfort_samples: int = 0
     quiet_samples: int = 0
     held_samples: int = 0
-    squeezed: int = 0
-    squeezed_samples: int = 0
-    stretched: int = 0
-    stretched_samples: int = 0
+    accelerated: int = 0
+    accelerated_samples: int = 0
+    expanded: int = 0
+    expanded_samples: int = 0
     skipped_samples: int = 0
     resyncs: int = 0
     pulled_samples: int = 0
@@ -108,10 +102,11 @@ class Playout:
         self._late_run = 0
         self._late_since = 0
         self._far_run = 0
+        self._oldest_copy = 0  # how far back the copies in packets go, in samples
         self._concealed = 0  # samples concealed in a row
         self._quiet = False  # nothing is to be expected now: before the first frame, or DTX
         self._pause_until = 0  # card time
-        self._fed = True  # packets were taken in for the coming pull
+        self._packets_are_taken = True  # packets were taken in for the coming pull
         self._unfed: list[float] = []  # times of the last pulls, for which they were not
 
     @property
@@ -137,18 +132,18 @@ class Playout:
 
         Those that lay there by then count as taken in now. Optional; in the thread that pulls.
         """
-        self._fed = len(self._buffer) < PERIOD_BYTES or self._soft > 0 or not self._started
-        return self._fed
+        self._packets_are_taken = len(self._buffer) < PERIOD_BYTES or self._soft > 0 or not self._started
+        return self._packets_are_taken
 
     def _drain(self, now: float, stalled: bool) -> None:
         for _ in range(INBOX_PACKETS):
             if not self._inbox:
                 return
             packet, arrival = self._inbox.popleft()
-            wait = 0 if arrival <= now - GUARD_S else PERIOD
+            wait = 0 if arrival <= now - GUARD_S else PERIOD_SAMPLES
             for at in self._unfed:
                 if arrival <= at - GUARD_S:
-                    wait -= PERIOD
+                    wait -= PERIOD_SAMPLES
             self._accept(packet, self._played + wait, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
@@ -162,8 +157,8 @@ class Playout:
         # RFC 3550 §5.1: timestamps wrap, so their difference is read as a signed 32-bit number.
         timestamp = self._newest + (timestamp - self._newest + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         place = sequence % HISTORY
-        if self._sequences[place] == timestamp:
-            self._counts.duplicate += 1
+        if self._sequences[place] == timestamp or self._sequences[place - 1] == timestamp:
+            self._counts.duplicate += 1  # the same again, or the second of a pair sent to measure the line
             return
         self._sequences[place] = timestamp
         if self._started and measured:
@@ -187,6 +182,9 @@ class Playout:
             self._counts.broken += 1
             return
         self._newest = max(self._newest, timestamp)
+        if blocks[0].offset > self._oldest_copy:
+            self._delay.expect_copies()
+        self._oldest_copy = blocks[0].offset
         for _type, offset, frame in reversed(blocks):
             self._take(frame, timestamp - offset, card_time, measured, offset != 0)
 
@@ -199,22 +197,22 @@ class Playout:
         except OpusError:
             self._counts.broken += 1
             return
-        lateness = card_time - timestamp
+        relative_delay = card_time - timestamp
         samples = info.frame_samples * info.frames
         if measured:
-            self._delay.measure(timestamp, lateness)
+            self._delay.measure(timestamp, relative_delay, samples)
             if info.has_fec and not copy:
-                self._delay.measure(timestamp - samples, lateness + samples)
+                self._delay.measure(timestamp - samples, relative_delay + samples, samples)
         if not self._started:
-            self._start(timestamp, lateness)
+            self._start(timestamp, relative_delay)
         elif timestamp + samples <= self._next - self._soft:
             if not copy:
                 self._counts.late += 1
-                self._follow_late(lateness, card_time)
+                self._follow_late(relative_delay, card_time, samples)
             return
         elif not copy:
             self._late_run = 0
-        self._store.put(Frame(timestamp, samples, payload, info.has_fec, copy))
+        self._store.put(OpusFrame(timestamp, samples, payload, info.has_fec, copy))
 
     def _is_far(self, ahead: int, timestamp: int) -> bool:
         """Drop packets far from the clock, unless several agree: then the sender's clock jumped."""
@@ -230,16 +228,16 @@ class Playout:
         self._resync()
         return False
 
-    def _follow_late(self, lateness: int, card_time: int) -> None:
+    def _follow_late(self, relative_delay: int, card_time: int, samples: int) -> None:
         """Follow a path that got longer for good: every packet of a run came too late."""
         if not self._late_run:
             self._late_since = card_time
-        self._late_run += 1
+        self._late_run += samples
         if self._late_run < LATE_RUN or card_time - self._late_since < LATE_SPAN:
             return
         self._late_run = 0
         self._delay.rebase()
-        self._move_to(lateness + START_OFFSET)
+        self._move_to(relative_delay + START_OFFSET)
         self._counts.resyncs += 1
 
     def _new_sender(self, packet: RtpAudio) -> None:
@@ -266,10 +264,10 @@ class Playout:
     def _buffered(self) -> int:
         return len(self._buffer) >> 1
 
-    def _start(self, timestamp: int, lateness: int) -> None:
+    def _start(self, timestamp: int, relative_delay: int) -> None:
         self._started = True
         self._quiet = True
-        self._move_to(lateness + START_OFFSET, timestamp)
+        self._move_to(relative_delay + START_OFFSET, timestamp)
 
     def _move_to(self, offset: int, floor: int | None = None) -> None:
         """Let the buffer be followed by whatever gives this offset, in whole 2.5 ms."""
@@ -290,16 +288,16 @@ class Playout:
         stalled = False
         if self._last_pull is not None and now - self._last_pull > STALL_S:
             stalled = True
-            self._stall(int((now - self._last_pull) * 48_000))
+            self._stall(int((now - self._last_pull) * SAMPLE_RATE))
         self._last_pull = now
         if gain != self._gain:
             self._set_gain(gain)
         woken = bool(self._inbox)
         if woken:
             self._drain(now, stalled)
-        if not self._fed:
+        if not self._packets_are_taken:
             self._unfed.append(now)
-            self._fed = True  # unless it is asked again
+            self._packets_are_taken = True  # unless it is asked again
         elif self._unfed:
             self._unfed.clear()
         if self._started:
@@ -322,7 +320,7 @@ class Playout:
         left = len(rest) >> 1
         if self._soft > left:
             self._soft = left
-        self._played += PERIOD
+        self._played += PERIOD_SAMPLES
         self._offset = self._played + left - self._next
         return buffer[:PERIOD_BYTES]
 
@@ -342,7 +340,7 @@ class Playout:
 
     def _stall(self, gap: int) -> None:
         """The card stood still, or only asked late and will catch up: forget where the frames lie."""
-        gap = gap // PERIOD * PERIOD
+        gap = gap // PERIOD_SAMPLES * PERIOD_SAMPLES
         self._played += gap
         self._stood += gap
         self._delay.rebase()
@@ -356,8 +354,8 @@ class Playout:
         """Add sound to the buffer: decode, recover, or conceal."""
         if not self._started:
             known = self._ssrc is not None
-            self._buffer += self._comfort.make(PERIOD).tobytes() if known else bytes(PERIOD_BYTES)
-            self._next += PERIOD
+            self._buffer += self._comfort.make(PERIOD_SAMPLES).tobytes() if known else bytes(PERIOD_BYTES)
+            self._next += PERIOD_SAMPLES
             return
         frame = self._store.take(self._next)
         if frame is None:
@@ -367,19 +365,19 @@ class Playout:
             self._play(frame)
             return
         later = self._store.after(self._next)
-        gap = later.timestamp - self._next if later is not None else FRAME
+        gap = later.timestamp - self._next if later is not None else FRAME_SAMPLES
         if later is not None and later.has_fec and gap == later.samples and self._recover(later):
             return
         self._conceal(gap, lost=later is not None)
 
-    def _play(self, frame: Frame) -> None:
+    def _play(self, frame: OpusFrame) -> None:
         """Decode a frame and join it to the buffer at its place in time."""
         try:
             sound = self._decoder.decode_parsed(frame.payload)
         except OpusError:
             self._counts.broken += 1
             self._store.forget_before(frame.timestamp + frame.samples)
-            self._conceal(FRAME, lost=True)
+            self._conceal(FRAME_SAMPLES, lost=True)
             return
         self._counts.decoded += 1
         self._counts.from_copy += frame.copy
@@ -395,7 +393,7 @@ class Playout:
         if self._store:
             self._store.forget_before(self._next)
 
-    def _recover(self, later: Frame) -> bool:
+    def _recover(self, later: OpusFrame) -> bool:
         """Decode the frame before `later` from the FEC inside it."""
         try:
             sound = self._decoder.recover(later.payload, later.samples)
@@ -431,7 +429,7 @@ class Playout:
     def _conceal(self, gap: int, lost: bool) -> None:
         """Fill up to a frame of the gap, and use the moment to move the delay unheard."""
         short = self._shortfall()
-        count = max(120, min(gap, FRAME) // 120 * 120)
+        count = max(120, min(gap, FRAME_SAMPLES) // 120 * 120)
         if self._quiet:
             self._counts.quiet_samples += count
         elif self._concealed < FADE_AFTER:
@@ -439,8 +437,8 @@ class Playout:
         held = 0
         if short >= 5 * MS and not self._quiet and self._concealed < FADE_AFTER:
             # Too little delay: let concealment pass without time passing for the stream.
-            count = PERIOD
-            held = min(PERIOD, -(-short // 120) * 120)
+            count = PERIOD_SAMPLES
+            held = min(PERIOD_SAMPLES, -(-short // 120) * 120)
             self._counts.held_samples += held
         if not self._quiet:
             self._counts.concealed_samples += count
@@ -455,7 +453,7 @@ class Playout:
             return self._decoder.conceal(count)
         noise = self._comfort.make(count)
         self._counts.comfort_samples += count
-        if self._concealed < FADE_AFTER + FRAME:
+        if self._concealed < FADE_AFTER + FRAME_SAMPLES:
             return stretch.cross_fade(self._decoder.conceal(count), noise)
         return noise
 
@@ -477,17 +475,17 @@ class Playout:
         longest = stretch.MAX_PERIOD if short > 0 else min(stretch.MAX_PERIOD, -short)
         sound = samples_of(self._buffer)
         hard = len(sound) - self._soft
-        period = stretch.find_period(sound[:hard], longest, stretch.QUIET_RMS * self._gain)
+        period = stretch.find_pitch(sound[:hard], longest, stretch.QUIET_RMS * self._gain)
         if period is None or (period.similarity < MIN_SIMILARITY and abs(short) < URGENT):
             return
         if short > 0:
-            sound = stretch.stretch(sound, period.samples)
-            self._counts.stretched += 1
-            self._counts.stretched_samples += period.samples
+            sound = stretch.preemptive_expand(sound, period.samples)
+            self._counts.expanded += 1
+            self._counts.expanded_samples += period.samples
         else:
-            sound = stretch.squeeze(sound, period.samples)
-            self._counts.squeezed += 1
-            self._counts.squeezed_samples += period.samples
+            sound = stretch.accelerate(sound, period.samples)
+            self._counts.accelerated += 1
+            self._counts.accelerated_samples += period.samples
         self._buffer = sound.tobytes()
         self._pause_until = self._played + CHANGE_PAUSE
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from voicemeet_edge.errors import PeerError
+from voicemeet_edge.errors import RemoteError
 
 MAX_BLOCKS = 5  # blocks; primary and four copies, as many as any browser sends
 MAX_OFFSET = (1 << 14) - 1  # samples; width of the timestamp offset (RFC 2198 §3)
@@ -16,7 +16,7 @@ MAX_BLOCK_BYTES = (1 << 10) - 1  # bytes; width of the block length (RFC 2198 §
 HEADER_BYTES = 4  # bytes before each copy; the primary's header is one byte
 
 
-class RedError(PeerError):
+class RedError(RemoteError):
     """Not an RFC 2198 payload, or beyond our limits."""
 
     code = "bad_red"
@@ -115,13 +115,3 @@ class RedPacker:
         blocks.append(RedBlock(self._payload_type, 0, payload))
         self._sent.append((timestamp, payload))
         return pack(blocks)
-
-
-def fuzz_one(data: bytes) -> None:
-    """Any bytes give blocks that pack again to the same bytes, or RedError."""
-    try:
-        blocks = unpack(data)
-    except RedError:
-        return
-    if pack(blocks) != data:
-        raise AssertionError("unpack and pack disagree")

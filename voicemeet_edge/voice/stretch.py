@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Samples = npt.NDArray[np.int16]
+from voicemeet_edge.voice.format import Samples
 
 DECIMATION = 6  # 48 to 8 kHz; a period is found coarse there, then refined
 MIN_PERIOD = 120  # samples, 2.5 ms: 400 Hz, the highest voice
@@ -24,7 +24,7 @@ _FADE_OUT = (1.0 - _FADE_IN).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class PitchPeriod:
     """How far the waveform may be shifted onto itself."""
 
     samples: int
@@ -32,7 +32,7 @@ class Period:
     """Normalised correlation at that shift, -1 to 1; 1 for silence."""
 
 
-def find_period(sound: Samples, longest: int = MAX_PERIOD, quiet_rms: float = QUIET_RMS) -> Period | None:
+def find_pitch(sound: Samples, longest: int = MAX_PERIOD, quiet_rms: float = QUIET_RMS) -> PitchPeriod | None:
     """Find the shift of MIN_PERIOD to `longest` samples at which the sound repeats best.
 
     Below `quiet_rms` any shift will do.
@@ -45,7 +45,7 @@ def find_period(sound: Samples, longest: int = MAX_PERIOD, quiet_rms: float = QU
         return None
     window = sound[: longest + OVERLAP].astype(np.float32)
     if float(np.dot(window, window)) < quiet_rms**2 * len(window):
-        return Period(longest, 1.0)
+        return PitchPeriod(longest, 1.0)
     coarse = window.reshape(-1, DECIMATION).mean(axis=1)
     first, template = MIN_PERIOD // DECIMATION, OVERLAP // DECIMATION
     best, _ = _best_match(coarse[first:], coarse[:template])
@@ -53,7 +53,7 @@ def find_period(sound: Samples, longest: int = MAX_PERIOD, quiet_rms: float = QU
     low = max(MIN_PERIOD, around - DECIMATION)
     high = min(longest, around + DECIMATION)
     exact, similarity = _best_match(window[low : high + OVERLAP], window[:OVERLAP])
-    return Period(low + exact, similarity)
+    return PitchPeriod(low + exact, similarity)
 
 
 def _best_match(sound: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> tuple[int, float]:
@@ -78,13 +78,13 @@ def cross_fade(old: Samples, new: Samples) -> Samples:
     return np.rint(mixed).astype(np.int16)
 
 
-def squeeze(sound: Samples, period: int) -> Samples:
+def accelerate(sound: Samples, period: int) -> Samples:
     """Return the sound with one period less."""
     blended = cross_fade(sound[:OVERLAP], sound[period : period + OVERLAP])
     return np.concatenate((blended, sound[period + OVERLAP :]))
 
 
-def stretch(sound: Samples, period: int) -> Samples:
+def preemptive_expand(sound: Samples, period: int) -> Samples:
     """Return the sound with one period more."""
     blended = cross_fade(sound[period : period + OVERLAP], sound[:OVERLAP])
     return np.concatenate((sound[:period], blended, sound[OVERLAP:]))

@@ -7,6 +7,7 @@ and no datagram goes further that did not come from a pair which passed an authe
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import threading
@@ -15,27 +16,39 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import aioice
-import ifaddr
 from aioice import mdns, stun
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, get_or_create_mdns_protocol
 from aioice.ice import _mdns as mdns_of_thread
 
+from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.net.addresses import own_addresses
+from voicemeet_edge.net.eyeballs import race
+from voicemeet_edge.net.names import NAMES
 from voicemeet_edge.timeouts import timeout
-from voicemeet_edge.webrtc.options import IcePolicy, PeerOptions, parse_ice_url
-from voicemeet_edge.webrtc.sdp import IceCandidate
-from voicemeet_edge.webrtc.turn import QuickTransaction, RelayTransport, climb, retry_delays
+from voicemeet_edge.voice.ladder import IPV6_BYTES, STREAM_BYTES, TURN_BYTES
+from voicemeet_edge.webrtc.candidates import MAX_CANDIDATES, IceCandidate
+from voicemeet_edge.webrtc.ice_server import parse_ice_url
+from voicemeet_edge.webrtc.options import PeerOptions
+from voicemeet_edge.webrtc.turn import Answers, QuickTransaction, RelayTransport, allocate_relay, retry_delays
 from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
 logger = logging.getLogger(__name__)
 
-STUN_TIMEOUT_S = 1.0  # seconds for our public address: without it host and relay still work
+STUN_TIMEOUT_S = 1.0  # s for our public address: without it host and relay still work
 RESOLVE_LIMIT = 8  # `.local` names looked up for one peer: each is a multicast the whole network hears
 MAX_QUEUED_DATAGRAMS = 64  # a DTLS handshake is under ten; what a flood adds is dropped
 MAX_ADDRESSES = 8  # local addresses used: each costs a socket and a check per remote candidate
-MAX_REMOTE_CANDIDATES = 32  # signalled and learned ones together: pairs grow with the product
-CHECK_DELAYS = tuple(retry_delays(12.0))
+MAX_REMOTE_CANDIDATES = MAX_CANDIDATES + 16  # a whole description and what is trickled after it
+MAX_LEARNED = 16  # sources of authenticated checks that nobody signalled: the peer's NATs
+# s; in a queue of somebody else's an answer takes 2 s and more. With less, a call that works is closed when
+# six of them in a row are late. So consent may end later than the 30 s of RFC 7675 §5.1; a call in which
+# nothing is heard ends sooner (call.reconnect_timeout_s).
+CONSENT_WAIT_S = 4.0
+# A relayed check crosses four hops and is small: it is sent again before its answer can have come.
+CHECK_AGAIN_S = 0.02
+CHECK_DELAYS = (0.05, 0.05, *retry_delays(12.0))
 STUN_DELAYS = tuple(retry_delays(STUN_TIMEOUT_S))
 
 # Both libraries log addresses at INFO; a deployment that wants them sets their level itself.
@@ -47,7 +60,7 @@ for _name in ("aioice", "aiortc"):
 _mdns_loop = threading.local()
 
 
-def own_mdns() -> None:
+def bind_mdns_to_loop() -> None:
     """Let aioice make its mDNS socket and lock anew for this event loop; it keeps them for a thread."""
     loop = asyncio.get_running_loop()
     if getattr(_mdns_loop, "loop", None) is not loop:
@@ -56,25 +69,9 @@ def own_mdns() -> None:
 
 
 def local_addresses(options: PeerOptions) -> list[str]:
-    """Return the addresses to bind: the ones set, or all usable ones of the chosen interfaces."""
-    if options.addresses:
-        return list(options.addresses)[:MAX_ADDRESSES]
-    usable: list[str] = []
-    loopback: list[str] = []
-    for adapter in ifaddr.get_adapters():
-        if options.interfaces and adapter.name not in options.interfaces:
-            continue
-        for ip in adapter.ips:
-            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            address = ipaddress.ip_address(text)
-            if address.version == 6 and not options.ipv6:
-                continue
-            if address.is_loopback:
-                loopback.append(text)
-            elif not address.is_link_local or address.version == 4:
-                usable.append(text)
-    # A demo on a machine without network still has to work.
-    return (usable or loopback)[:MAX_ADDRESSES]
+    """Return the addresses to bind: the ones set, or the best of the chosen interfaces."""
+    found = list(options.addresses) or own_addresses(options.interfaces, ipv6=options.ipv6)
+    return found[:MAX_ADDRESSES]
 
 
 class EdgeStunProtocol(StunProtocol):
@@ -87,7 +84,7 @@ class EdgeStunProtocol(StunProtocol):
         return bool(data) and 128 <= data[0] < 192
 
     def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
-        """Take RTP or RTCP, in whichever thread."""
+        """Take RTP or RTCP, on the loop."""
         self.receiver.media_received(data, self, (addr[0], addr[1]), arrival)
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
@@ -116,13 +113,27 @@ class EdgeStunProtocol(StunProtocol):
         delays: Sequence[float] = CHECK_DELAYS if integrity_key is not None else STUN_DELAYS
         if retransmissions is not None:
             # Consent checks (RFC 7675 §5.1) ask once and wait.
-            delays = (0.5,) * (retransmissions + 1)
-        transaction = QuickTransaction(request, addr, self, delays=delays, integrity_key=integrity_key)
+            delays = (CONSENT_WAIT_S,) * (retransmissions + 1)
+        transaction = QuickTransaction(
+            request,
+            addr,
+            self,
+            delays=delays,
+            integrity_key=integrity_key,
+            answers=self.receiver.answers if retransmissions is None else None,
+        )
         self.transactions[request.transaction_id] = transaction
         try:
             return await transaction.run()
         finally:
             del self.transactions[request.transaction_id]
+
+
+async def _bind_request(protocol: StunProtocol, server: tuple[str, int]) -> tuple[stun.Message, str]:
+    """Ask a STUN server what our address looks like from there (RFC 8489 §2); returns its address too."""
+    request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    response, _ = await protocol.request(request, server)
+    return response, server[0]
 
 
 class IceConnection(aioice.Connection):
@@ -140,14 +151,18 @@ class IceConnection(aioice.Connection):
         )
         self.options = options
         self.dropped = 0
+        self.answers = Answers()
+        """To what was asked until there was a path."""
         self.relay_error: MediaError | None = None
         """Why there is no relay candidate, when that was not fatal at once."""
         self.on_media: Callable[[bytes, float], None] | None = None
-        """Set when SRTP is ready; called for each datagram of a checked source and its monotonic arrival."""
+        """Set when SRTP is ready; told on the loop of each datagram of a checked source and its arrival."""
         self._checked: set[tuple[int, tuple[str, int]]] = set()
         self._published: list[IceCandidate] = []
         self._names: list[str] = []
         self._resolved = 0
+        self._signalled = 0
+        self._learned = 0
         self._gathering: asyncio.Task[list[Candidate]] | None = None
 
     # What we tell
@@ -166,7 +181,7 @@ class IceConnection(aioice.Connection):
         if self._local_candidates_start:
             return
         self._local_candidates_start = True
-        own_mdns()
+        bind_mdns_to_loop()
         self._gathering = asyncio.ensure_future(self._gather())
         try:
             await asyncio.wait((self._gathering,))
@@ -225,8 +240,12 @@ class IceConnection(aioice.Connection):
     async def _relay(self) -> Candidate | None:
         options = self.options
         try:
-            protocol = await climb(
-                lambda: EdgeStunProtocol(self), options.ice_servers, options.turn_memory, options.turn_ca
+            protocol = await allocate_relay(
+                lambda: EdgeStunProtocol(self),
+                options.ice_servers,
+                options.turn_memory,
+                options.turn_ca,
+                self.answers,
             )
         except MediaError as error:
             self.relay_error = error
@@ -250,12 +269,12 @@ class IceConnection(aioice.Connection):
         local = protocol.local_candidate
         if url is None or ipaddress.ip_address(local.host).version != 4:
             return None
-        loop = asyncio.get_running_loop()
-        request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
         try:
             async with timeout(STUN_TIMEOUT_S):
-                found = await loop.getaddrinfo(url.host, url.port, family=2, type=2)
-                response, _ = await protocol.request(request, cast(tuple[str, int], found[0][4]))
+                found = [one for one in await NAMES.resolve(url.host) if ":" not in one]
+                asked = [functools.partial(_bind_request, protocol, (one, url.port)) for one in found]
+                response, answered = await race(asked, discard=lambda _late: None)
+                NAMES.worked(url.host, answered)
             host, port = response.attributes["XOR-MAPPED-ADDRESS"]
         except (OSError, stun.TransactionError, KeyError, IndexError):
             return None
@@ -297,7 +316,7 @@ class IceConnection(aioice.Connection):
 
     async def add_remote(self, candidate: IceCandidate) -> None:
         """Take a candidate of the peer if the policy lets us contact it; never raises for a bad one."""
-        if self._remote_candidates_end or len(self._remote_candidates) >= MAX_REMOTE_CANDIDATES:
+        if self._remote_candidates_end or self._signalled >= MAX_REMOTE_CANDIDATES:
             self.dropped += 1
             return
         if self.options.policy is IcePolicy.RELAY and candidate.kind == "host":
@@ -308,6 +327,7 @@ class IceConnection(aioice.Connection):
                 return
         elif ipaddress.ip_address(candidate.address).version == 6 and not self.options.ipv6:
             return
+        self._signalled += 1
         try:
             await self.add_remote_candidate(
                 Candidate(
@@ -331,11 +351,17 @@ class IceConnection(aioice.Connection):
     def check_incoming(self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
         """Take an authenticated check; from now on this source may send data."""
         known = any(c._network_host == addr[0] and c.port == addr[1] for c in self._remote_candidates)
-        if not known and len(self._remote_candidates) >= MAX_REMOTE_CANDIDATES:
-            self.dropped += 1
-            return
+        if not known:
+            if self._learned >= MAX_LEARNED:
+                self.dropped += 1
+                return
+            self._learned += 1
         self._checked.add((protocol.id, addr))
         super().check_incoming(message, addr, protocol)
+        # Its relay lets us through now, and it hears us: ours may have been lost before that.
+        for transaction in protocol.transactions.values():
+            if isinstance(transaction, QuickTransaction) and transaction.asks(addr):
+                transaction.ask_again(CHECK_AGAIN_S)
 
     def check_complete(self, pair: CandidatePair) -> None:
         """Note an answered check of ours; from now on this source may send data."""
@@ -348,12 +374,18 @@ class IceConnection(aioice.Connection):
     def media_received(
         self, data: bytes, protocol: StunProtocol, source: tuple[str, int], arrival: float
     ) -> None:
-        """Hand a (still encrypted) RTP or RTCP packet on at once, in this thread, without a queue."""
+        """Hand a (still encrypted) RTP or RTCP packet on at once, on the loop, without a queue."""
         on_media = self.on_media
-        if on_media is None or (protocol.id, source) not in self._checked:
+        if on_media is None:
             self.dropped += 1
-            return
-        on_media(data, arrival)
+        elif self._is_checked(protocol, source):
+            on_media(data, arrival)
+
+    def _is_checked(self, protocol: StunProtocol, source: tuple[str, int]) -> bool:
+        """Say whether this source may send data; counts it when not."""
+        checked = (protocol.id, source) in self._checked
+        self.dropped += not checked
+        return checked
 
     def dtls_received(self, data: bytes, protocol: StunProtocol, source: tuple[str, int]) -> None:
         """Queue a handshake datagram."""
@@ -384,15 +416,60 @@ class IceConnection(aioice.Connection):
         return transport if isinstance(transport, UdpTransport) else None
 
     @property
-    def any_thread(self) -> bool:
+    def sends_in_any_thread(self) -> bool:
         """Whether `send_now` may now be called from any thread."""
         return self._chosen_udp() is not None
 
-    def poll(self) -> None:
-        """Take in what came on the chosen pair; from the playback thread, over TCP and TLS without effect."""
-        udp = self._chosen_udp()
-        if udp is not None:
-            udp.poll()
+    def receive(self) -> list[tuple[bytes, float]]:
+        """Return what came on the chosen pair, still encrypted, with arrivals; over TCP and TLS nothing."""
+        pair = self._nominated.get(1)
+        transport = pair.protocol.transport if pair is not None else None
+        if pair is None or not isinstance(transport, UdpTransport | RelayTransport):
+            return []
+        return [
+            (data, arrival)
+            for data, source, arrival in transport.receive()
+            if self._is_checked(pair.protocol, (source[0], source[1]))
+        ]
+
+    async def round_trip(self) -> float | None:
+        """Ask the peer for a sign of life on the chosen pair; returns how long it took, None when none came.
+
+        Every ICE peer answers (RFC 8445 §7.3), browsers too.
+        """
+        pair, password = self._nominated.get(1), self.remote_password
+        if pair is None or password is None:
+            return None
+        began = time.monotonic()
+        try:
+            await pair.protocol.request(
+                self.build_request(pair, nominate=False),
+                pair.remote_addr,
+                integrity_key=password.encode(),
+                retransmissions=0,
+            )
+        except (stun.TransactionError, OSError):
+            return None
+        return time.monotonic() - began
+
+    @property
+    def route(self) -> str:
+        """What stands for the way out that was chosen: kind of candidate and the address it is at."""
+        pair = self._nominated.get(1)
+        return f"{pair.local_candidate.type} {pair.local_candidate.host}" if pair is not None else ""
+
+    @property
+    def tunnel_bytes(self) -> int:
+        """Bytes around each datagram on the chosen pair beyond IPv4 and UDP."""
+        pair = self._nominated.get(1)
+        if pair is None:
+            return 0
+        transport, tunnel = pair.protocol.transport, 0
+        if isinstance(transport, RelayTransport):
+            tunnel = TURN_BYTES if transport.udp is not None else TURN_BYTES + STREAM_BYTES
+        inner = transport.udp if isinstance(transport, RelayTransport) else transport
+        local = inner.get_extra_info("sockname") if inner is not None else None
+        return tunnel + (IPV6_BYTES if local is not None and ":" in local[0] else 0)
 
     @property
     def chosen(self) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""One peer connection, from description to silence: the only WebRTC thing the rest of the house sees.
+"""One peer connection: descriptions, ICE, DTLS and SRTP up to voice in both directions, and its end.
 
 Its one rule: nothing is sent and nothing is handed on before the other side's certificate was the one its
 description promised. Voice goes through without a task or a queue of ours in either direction.
@@ -16,55 +16,29 @@ from collections.abc import Callable
 
 from voicemeet_edge.errors import MediaError, SdpError
 from voicemeet_edge.timeouts import timeout
+from voicemeet_edge.voice.control import PROBE_S, LineView, SendControl
+from voicemeet_edge.voice.incoming import DEFAULT, Advice, suits
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.webrtc import rtp, seam
+from voicemeet_edge.webrtc import rtp
+from voicemeet_edge.webrtc.candidates import MAX_CANDIDATES, IceCandidate, best, parse_candidate
+from voicemeet_edge.webrtc.dtls import EdgeCertificate, EdgeDtls, make_ice_transport, start_ice
+from voicemeet_edge.webrtc.events import Closed, Connected, Failed, PeerEvent
+from voicemeet_edge.webrtc.feedback import Feedback
 from voicemeet_edge.webrtc.ice import IceConnection
-from voicemeet_edge.webrtc.options import (
-    Closed,
-    Connected,
-    Failed,
-    Fingerprints,
-    IceServer,
-    PeerEvent,
-    PeerOptions,
-    PeerStats,
-    TurnMemory,
-)
-from voicemeet_edge.webrtc.sdp import (
-    MAX_CANDIDATES,
-    IceCandidate,
-    LocalDescription,
-    RemoteDescription,
-    parse,
-    parse_candidate,
-    write,
-)
-
-__all__ = [
-    "Certificate",
-    "Closed",
-    "Connected",
-    "Failed",
-    "Fingerprints",
-    "IceServer",
-    "Peer",
-    "PeerEvent",
-    "PeerOptions",
-    "PeerStats",
-    "TurnMemory",
-    "new_certificate",
-]
+from voicemeet_edge.webrtc.options import Fingerprints, PeerOptions, PeerStats
+from voicemeet_edge.webrtc.rtcp import Reporter
+from voicemeet_edge.webrtc.sdp import OPUS_TYPE, RED_TYPE, LocalDescription, RemoteDescription, parse, write
+from voicemeet_edge.webrtc.srtp import Srtp
 
 logger = logging.getLogger(__name__)
 
-REPORT_INTERVAL_S = 1.0  # seconds between RTCP reports, varied by half either way (RFC 3550 §6.2)
-FIRST_REPORT_S = 0.3  # seconds after connecting: the encoder wants to hear of loss early
-NTP_EPOCH = 2208988800  # seconds from 1900 to 1970 (RFC 868)
-RTT_SMOOTHING = 0.85  # weight of the past in the round trip shown
-MAX_STREAMS = 8  # SSRCs followed at once; a peer has one, and one more after each restart
+MUTUAL_FACTOR = 4  # times as rare where arrivals are reported, which say all of it: RFC 3550's usual 5 s
+UDP_IP_BYTES = 28  # bytes of IPv4 and UDP around a datagram
+RTP_BYTES = 28  # bytes of RTP and the AEAD tag around a payload
+REPORT_INTERVAL_S = 1.0  # s between RTCP reports, varied by half either way (RFC 3550 §6.2)
+FIRST_REPORT_S = 0.3  # s after connecting: the encoder wants to hear of loss early
 
-
-Certificate = seam.EdgeCertificate
+Certificate = EdgeCertificate
 
 
 def new_certificate() -> Certificate:
@@ -90,15 +64,18 @@ class Peer:
         self._options = options
         self._on_rtp = on_rtp
         self._on_event = on_event
-        self._certificate = (certificate or new_certificate()).twin()
+        self._certificate = (certificate or new_certificate()).for_new_connection()
         self._connection = IceConnection(options, controlling=True)
-        self._ice = seam.make_ice_transport(self._connection)
-        self._dtls = seam.EdgeDtls(self._ice, self._certificate)
-        self._srtp: seam.Srtp | None = None
+        self._ice = make_ice_transport(self._connection)
+        self._dtls = EdgeDtls(self._ice, self._certificate)
+        self._srtp: Srtp | None = None
         self._remote: RemoteDescription | None = None
+        self._path_bytes = UDP_IP_BYTES  # around each datagram
+        self._types: dict[int, bool] = {}  # payload types taken from the peer, and whether each is RED
         self._offered = False
         self._waiting: list[IceCandidate | None] = []
-        self._fed = False  # from then on candidates go straight to the connection
+        self._candidates_added = False  # from then on candidates go straight to the connection
+        self._gathering: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -106,23 +83,28 @@ class Peer:
         self._times = (0.0, 0.0)
         # Fresh for every call, so that no number links two of them.
         self._ssrc = secrets.randbits(32) | 1
-        self._cname = secrets.token_urlsafe(12)
+        self._reporter = Reporter(self._ssrc)
+        self._feedback = Feedback(self._ssrc)
         # RFC 3550 §5.1: random; the lower half, so that no early loss hides a wrap from SRTP.
         self._sequence = secrets.randbits(15)
         self._timestamp_offset = secrets.randbits(32)
-        self._last_timestamp = 0
-        self._sent = (0, 0, 0)  # packets, bytes on the wire, octets of payload
-        self._received = (0, 0)
         self._dropped = 0
-        self._streams: dict[int, rtp.ReceiverStatistics] = {}
-        self._current: int | None = None
-        self._last_rtp_at: float | None = None
-        self._sender_report: tuple[int, float] | None = None  # middle of its NTP, arrival
-        self._loss_there = 0.0
-        self._round_trip_s: float | None = None
-        self._reports = 0
+        self._unix_offset = time.time() - time.monotonic()
 
     # Descriptions
+
+    def prepare(self) -> None:
+        """Begin to gather before there is anything to describe; what fails is told by what describes."""
+        if self._gathering is None and self._closing is None:
+            self._gathering = asyncio.create_task(self._connection.gather_candidates())
+
+    async def _gather(self) -> None:
+        self.prepare()
+        assert self._gathering is not None or self._closing is not None
+        if self._gathering is None:
+            raise MediaError("closed while gathering", code="closed")
+        await asyncio.wait((self._gathering,))
+        self._gathering.result()
 
     async def create_offer(self) -> str:
         """Gather candidates and return our offer.
@@ -130,7 +112,7 @@ class Peer:
         Raises:
             MediaError: no path: `turn_unauthorized`, `turn_unreachable`, `no_relay`, `no_network`, …
         """
-        await self._connection.gather_candidates()
+        await self._gather()
         self._offered = True
         return write(self._describe("actpass", None))
 
@@ -144,10 +126,11 @@ class Peer:
         if self._offered or self._remote is not None:
             raise SdpError("an offer out of turn", code="unexpected_offer")
         remote = parse(offer)
+        self._take_types(remote)
         self._remote = remote
         # RFC 8445 §6.1.1: the offerer controls, except when it is only half an ICE agent.
         self._connection.ice_controlling = remote.ice_lite
-        await self._connection.gather_candidates()
+        await self._gather()
         # RFC 8842 §5.3 would rather have the answerer active. But the DTLS server picks the SRTP profile, and
         # Chromium's picks one without AEAD although it offers the better ones.
         server = remote.setup != "passive"
@@ -166,6 +149,7 @@ class Peer:
         remote = parse(answer)
         if remote.setup == "actpass":
             raise SdpError("an answer must choose its DTLS role", code="no_setup")  # RFC 5763 §5
+        self._take_types(remote)
         self._remote = remote
         self._start(remote, server=remote.setup == "active")
 
@@ -180,7 +164,7 @@ class Peer:
         parsed = parse_candidate(candidate.removeprefix("a=")) if candidate else None
         if candidate and parsed is None:
             return
-        if not self._fed:
+        if not self._candidates_added:
             if len(self._waiting) < MAX_CANDIDATES:
                 self._waiting.append(parsed)
         elif parsed is None:
@@ -188,7 +172,21 @@ class Peer:
         else:
             await self._connection.add_remote(parsed)
 
+    def _take_types(self, remote: RemoteDescription) -> None:
+        """Note the peer's numbers for Opus and RED, and ours when it answers (RFC 3264 §6.1).
+
+        An answer may name other numbers than the offer: those are for what we send. What the peer sends
+        should have the numbers of our offer; where programs send their own, these are taken too.
+        """
+        self._types = {} if remote.red_type is None else {remote.red_type: True}
+        self._types[remote.opus_type] = False
+        if self._offered:
+            self._types |= (
+                {OPUS_TYPE: False} if remote.red_type is None else {OPUS_TYPE: False, RED_TYPE: True}
+            )
+
     def _describe(self, setup: str, answer_to: RemoteDescription | None) -> LocalDescription:
+        advice = self._advice(answer_to)
         return LocalDescription(
             session_id=secrets.randbits(62),
             ufrag=self._connection.local_username,
@@ -196,11 +194,24 @@ class Peer:
             fingerprint=self._certificate.sha256,
             setup=setup,
             ssrc=self._ssrc,
-            cname=self._cname,
+            cname=self._reporter.cname,
             candidates=self._connection.published,
             red=self._options.red and (answer_to is None or answer_to.red_type is not None),
             answer_to=answer_to,
+            packet_ms=advice.packet_ms,
+            max_bitrate=advice.bitrate if advice is not DEFAULT else None,
         )
+
+    def _advice(self, answer_to: RemoteDescription | None) -> Advice:
+        """Say what to ask of who will not notice by itself, where our line was narrow in the last calls.
+
+        Only in answers to ends that report no arrivals: for all others it would hold a line down that
+        has recovered.
+        """
+        carries = self._options.line_memory.narrowest()
+        if carries is None or answer_to is None or answer_to.arrival_feedback:
+            return DEFAULT
+        return suits(carries)
 
     # Connecting
 
@@ -220,10 +231,18 @@ class Peer:
             return
         except Exception as error:  # the top of this task: whoever waits for an event must get one
             # The text of a foreign exception may hold an address; its kind never does.
-            logger.error("connecting broke: %s", type(error).__name__)
-            logger.debug("connecting broke", exc_info=True)
-            self._finish(Failed(MediaError("connecting broke", code="internal")))
+            logger.error("connecting ended with an unexpected error: %s", type(error).__name__)
+            logger.debug("the unexpected error in full", exc_info=True)
+            self._finish(Failed(MediaError("connecting ended with an unexpected error", code="internal")))
             return
+        probing = None if remote.arrival_feedback else asyncio.create_task(self._probe_line())
+        try:
+            await self._report()
+        finally:
+            if probing is not None:
+                probing.cancel()
+
+    async def _report(self) -> None:
         delay = FIRST_REPORT_S
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
@@ -232,40 +251,59 @@ class Peer:
                     return
             self._send_report()
             delay = REPORT_INTERVAL_S * (0.5 + random.random())
+            if self._feedback.mutual:
+                delay *= MUTUAL_FACTOR
+
+    async def _probe_line(self) -> None:
+        """Measure round trips, where nobody reports how our packets arrive."""
+        while True:
+            control = self._feedback.control
+            if control is None:
+                await asyncio.sleep(PROBE_S)
+                continue
+            began = time.monotonic()
+            seconds = await self._connection.round_trip()
+            now = time.monotonic()
+            # No answer at all says as much as a late one.
+            control.round_trip(now - began if seconds is None else seconds, now)
+            await asyncio.sleep(max(PROBE_S - (now - began), PROBE_S / 4))
 
     async def _establish(self, remote: RemoteDescription, *, server: bool) -> None:
         began = time.monotonic()
-        feed = asyncio.create_task(self._feed(remote))
+        adding = asyncio.create_task(self._add_candidates(remote))
         try:
-            chosen = await seam.start_ice(self._ice, remote.ufrag, remote.password, lite=remote.ice_lite)
+            chosen = await start_ice(self._ice, remote.ufrag, remote.password, lite=remote.ice_lite)
         finally:
             # A name that nobody answers for takes a second; a path that was found need not wait for it.
-            feed.cancel()
-            await asyncio.wait((feed,))
-            self._fed = True
-        if not feed.cancelled():
-            feed.result()
+            adding.cancel()
+            await asyncio.wait((adding,))
+            self._candidates_added = True
+        if not adding.cancelled():
+            adding.result()
         if not chosen:
             raise self._connect_error("ice_failed", "no path to the other side")
         checked = time.monotonic()
-        if not await self._dtls.connect(remote.fingerprints, server=server):
+        if not await self._dtls.connect(
+            remote.fingerprints, server=server, lossy=self._connection.answers.lossy
+        ):
             raise MediaError("the encrypted path failed", code=self._dtls.failure)
         self._times = (checked - began, time.monotonic() - checked)
+        self._path_bytes = UDP_IP_BYTES + self._connection.tunnel_bytes
         self._dtls.on("statechange", self._dtls_changed)
-        self._srtp = seam.Srtp(self._dtls)
+        self._srtp = Srtp(self._dtls)
         self._connection.on_media = self._media
         logger.info("connected: ice %.3f s, dtls %.3f s", *self._times)
         self._on_event(Connected(*self._times))
         self._dtls_changed()  # it may have closed between its last word and our listening
 
-    async def _feed(self, remote: RemoteDescription) -> None:
+    async def _add_candidates(self, remote: RemoteDescription) -> None:
         """Hand over the peer's candidates; names are looked up side by side, while checks already run."""
-        pending: list[IceCandidate | None] = [*remote.candidates, *self._waiting]
         ends = remote.candidates_end
+        pending: list[IceCandidate | None] = [*remote.candidates, *self._waiting]
         while pending:
             self._waiting.clear()
             ends = ends or None in pending
-            found = [candidate for candidate in pending if candidate is not None]
+            found = best(candidate for candidate in pending if candidate is not None)
             # Addresses first: they must be there when the checks begin, and need no waiting.
             for candidate in found:
                 if not candidate.is_name:
@@ -275,7 +313,7 @@ class Peer:
                     if candidate.is_name:
                         group.create_task(self._connection.add_remote(candidate))
             pending = list(self._waiting)  # what was trickled meanwhile
-        self._fed = True
+        self._candidates_added = True
         if ends:
             await self._connection.end_remote()
 
@@ -313,19 +351,21 @@ class Peer:
         return remote.opus_type
 
     @property
-    def any_thread(self) -> bool:
-        """Whether `send` and `poll` reach a socket now; over TCP and TLS only the loop may send."""
-        return self._connection.any_thread
+    def sends_in_any_thread(self) -> bool:
+        """Whether `send` and `receive` reach a socket now; over TCP and TLS only the loop may send."""
+        return self._connection.sends_in_any_thread
 
-    def poll(self) -> None:
-        """Take in what has come: `on_rtp` is called here. From any thread, but one at a time."""
-        if self._srtp is not None:
-            self._connection.poll()
+    def receive(self) -> list[RtpAudio]:
+        """Return what has come; from any thread, but one at a time. Meanwhile `on_rtp` is not called."""
+        if self._srtp is None:
+            return []
+        packets = [self._open(data, arrival) for data, arrival in self._connection.receive()]
+        return [packet for packet in packets if packet is not None]
 
     def send(self, payload: bytes, timestamp: int, *, red: bool = False) -> None:
         """Send one payload of 20 ms, Opus or (`red`) RFC 2198; dropped before connected and after the end.
 
-        From one thread at a time; from another than the loop's only while `any_thread`.
+        From one thread at a time; from another than the loop's only while `sends_in_any_thread`.
         """
         srtp, remote = self._srtp, self._remote
         if srtp is None or remote is None:
@@ -334,109 +374,89 @@ class Peer:
         if payload_type is None:
             return
         timestamp = timestamp + self._timestamp_offset & 0xFFFFFFFF
-        packets, on_wire, octets = self._sent
-        packet = rtp.pack_rtp(
-            payload_type, self._sequence, timestamp, self._ssrc, payload, marker=not packets
-        )
-        self._sequence = self._sequence + 1 & 0xFFFF
-        self._last_timestamp = timestamp
+        is_first = not self._reporter.sent[0]
+        packet = rtp.pack_rtp(payload_type, self._sequence, timestamp, self._ssrc, payload, marker=is_first)
         protected = srtp.protect(packet)
+        now = time.monotonic()
+        self._tell_arrivals(self._feedback.ahead(now))
         if self._connection.send_now(protected):
-            self._sent = (packets + 1, on_wire + len(protected), octets + len(payload))
+            self._reporter.count_sent(timestamp, len(payload), len(protected))
+            self._feedback.sent(self._sequence, timestamp, len(protected) + self._path_bytes, now)
+            self._tell_arrivals(self._feedback.due(now))
+        self._sequence = self._sequence + 1 & 0xFFFF
 
     def _media(self, data: bytes, arrival: float) -> None:
-        """Take one encrypted datagram of a checked source; on the loop, or in the thread that polls."""
+        packet = self._open(data, arrival)
+        if packet is not None:
+            self._on_rtp(packet)
+
+    def _open(self, data: bytes, arrival: float) -> RtpAudio | None:
+        """Decrypt one datagram of a checked source; None when it is no voice for us."""
         srtp, remote = self._srtp, self._remote
         if srtp is None or remote is None:
-            return
+            return None
         if rtp.is_rtcp(data):
             plain = srtp.unprotect_rtcp(data)
             if plain is not None:
                 self._dtls.confirmed = True
-                self._take_reports(plain)
+                self._take_rtcp(plain)
             else:
                 self._dropped += 1
-            return
+            return None
         plain = srtp.unprotect(data)
         header = rtp.parse_rtp(plain) if plain is not None else None
         if plain is None or header is None:
             self._dropped += 1
-            return
+            return None
         self._dtls.confirmed = True
         payload = plain[header.start : header.end]
-        red = self._options.red and header.payload_type == remote.red_type
-        if not payload or not (red or header.payload_type == remote.opus_type):
+        red = self._types.get(header.payload_type)
+        if not payload or red is None or (red and not self._options.red):
             self._dropped += 1
+            return None
+        self._reporter.count_received(header, len(data), arrival)
+        self._feedback.received(header, len(data) + self._path_bytes, arrival)
+        return RtpAudio(header.sequence, header.timestamp, header.ssrc, payload, arrival, red)
+
+    def _take_rtcp(self, plain: bytes) -> None:
+        (now, unix), reports = self._clocks(), self._reporter.reports
+        self._reporter.take_in(plain, now, unix)
+        control = self._feedback.control
+        if control is not None and self._reporter.reports != reports:
+            control.loss(self._reporter.remote_loss, now)
+        self._feedback.take_in(plain, now)
+
+    def _tell_arrivals(self, report: bytes | None) -> None:
+        srtp = self._srtp
+        if srtp is not None and report is not None:
+            self._connection.send_now(srtp.protect_rtcp(report))
+
+    def carry(self, control: SendControl, now: float) -> None:
+        """From now on this connection carries the voice of the call that `control` is for."""
+        remote = self._remote
+        if remote is None:
             return
-        self._last_rtp_at = arrival
-        packets, on_wire = self._received
-        self._received = (packets + 1, on_wire + len(data))
-        self._count(header, arrival)
-        self._on_rtp(RtpAudio(header.sequence, header.timestamp, header.ssrc, payload, arrival, red))
+        self._feedback.mutual = remote.arrival_feedback
+        self._feedback.control = control
+        control.connected(
+            now,
+            route=self._connection.route,
+            limits=remote.limits,
+            header_bytes=self._path_bytes + RTP_BYTES,
+            red=self.red_payload_type is not None,
+            mutual=remote.arrival_feedback,
+        )
 
-    def _count(self, header: rtp.RtpHeader, arrival: float) -> None:
-        statistics = self._streams.get(header.ssrc)
-        if statistics is None:
-            while len(self._streams) >= MAX_STREAMS:
-                del self._streams[next(iter(self._streams))]
-            statistics = self._streams[header.ssrc] = rtp.ReceiverStatistics()
-        self._current = header.ssrc
-        statistics.add(header.sequence, header.timestamp, arrival)
-
-    # Reports
+    def _clocks(self) -> tuple[float, float]:
+        """Return monotonic and unix time; the second as it was at the start, whatever NTP does meanwhile."""
+        now = time.monotonic()
+        return now, now + self._unix_offset
 
     def _send_report(self) -> None:
         srtp = self._srtp
-        if srtp is None:
-            return
-        packets, _, octets = self._sent
-        figures = seam.ReportFigures(
-            ssrc=self._ssrc,
-            cname=self._cname,
-            ntp=int((time.time() + NTP_EPOCH) * 2**32) & 0xFFFFFFFFFFFFFFFF,
-            rtp_timestamp=self._last_timestamp,
-            packets=packets,
-            octets=octets,
-        )
-        reception = None
-        current = self._current
-        statistics = self._streams.get(current) if current is not None else None
-        if current is not None and statistics is not None:
-            middle, since = 0, 0
-            if self._sender_report is not None:
-                middle = self._sender_report[0]
-                since = int((time.monotonic() - self._sender_report[1]) * 65536) & 0xFFFFFFFF
-            reception = seam.ReceptionReport(
-                ssrc=current,
-                fraction_lost=statistics.take_fraction(),
-                lost=statistics.lost,
-                highest=statistics.highest,
-                jitter=statistics.jitter_ticks,
-                last_sender_report=middle,
-                delay_since=since,
-            )
-        self._connection.send_now(srtp.protect_rtcp(seam.pack_report(figures, reception)))
-
-    def _take_reports(self, data: bytes) -> None:
-        for report in seam.parse_reports(data):
-            if isinstance(report, seam.SenderReport):
-                self._sender_report = (report.ntp >> 16 & 0xFFFFFFFF, time.monotonic())
-            elif report.ssrc == self._ssrc:
-                self._take_reception(report)
-
-    def _take_reception(self, report: seam.ReceptionReport) -> None:
-        self._loss_there = report.fraction_lost / 256
-        self._reports += 1
-        if report.last_sender_report and report.delay_since:
-            # RFC 3550 §6.4.1: now - LSR - DLSR, in the middle 32 bits of NTP.
-            now = int((time.time() + NTP_EPOCH) * 65536) & 0xFFFFFFFF
-            ticks = now - report.last_sender_report - report.delay_since & 0xFFFFFFFF
-            if ticks < 0x80000000:
-                sample = ticks / 65536
-                before = self._round_trip_s
-                self._round_trip_s = (
-                    sample if before is None else RTT_SMOOTHING * before + (1 - RTT_SMOOTHING) * sample
-                )
+        if srtp is not None:
+            report = self._reporter.report(*self._clocks())
+            self._connection.send_now(srtp.protect_rtcp(report))
 
     # Looking and ending
 
@@ -444,31 +464,40 @@ class Peer:
         """Return both certificates' SHA-256 fingerprints.
 
         Raises:
-            MediaError: the other side's description is not known yet.
+            MediaError: the other side's description is not known yet, or it tells of several certificates
+                and none was shown yet.
         """
         if self._remote is None:
             raise MediaError("no remote description", code="no_description")
-        ours = bytes.fromhex(self._certificate.sha256.replace(":", ""))
-        return Fingerprints(ours, self._remote.fingerprint_sha256())
+        theirs = self._dtls.peer_sha256 or self._remote.fingerprint_sha256()
+        if theirs is None:
+            raise MediaError("which certificate is used shows in the handshake", code="no_certificate")
+        return Fingerprints(bytes.fromhex(self._certificate.sha256.replace(":", "")), theirs)
 
     def stats(self) -> PeerStats:
         """Return the figures of this moment."""
-        current = self._streams.get(self._current) if self._current is not None else None
+        reporter, incoming = self._reporter, self._reporter.incoming
         local_kind, remote_kind = self._connection.chosen
+        control = self._feedback.control
+        line = control.view() if control is not None else LineView()
         return PeerStats(
-            packets_sent=self._sent[0],
-            bytes_sent=self._sent[1],
-            packets_received=self._received[0],
-            bytes_received=self._received[1],
+            packets_sent=reporter.sent[0],
+            bytes_sent=reporter.sent[1],
+            packets_received=reporter.received[0],
+            bytes_received=reporter.received[1],
             packets_dropped=self._dropped + self._connection.dropped,
-            loss_there=self._loss_there,
-            loss_reports=self._reports,
-            loss_here=current.last_fraction / 256 if current is not None else 0.0,
-            round_trip_s=self._round_trip_s,
-            jitter_s=current.jitter_s if current is not None else 0.0,
+            remote_loss=reporter.remote_loss,
+            loss_reports=reporter.reports,
+            local_loss=incoming.last_fraction / 256 if incoming is not None else 0.0,
+            round_trip_s=reporter.round_trip_s,
+            jitter_s=incoming.jitter_s if incoming is not None else 0.0,
+            send_kbit_s=line.kbit_s,
+            rung=line.rung,
+            queue_s=line.queue_s,
+            carries_kbit_s=line.carries_kbit_s,
             local_kind=local_kind,
             remote_kind=remote_kind,
-            last_rtp_at=self._last_rtp_at,
+            last_rtp_at=reporter.last_rtp_at,
             srtp_profile=self._dtls.profile if self._srtp is not None else "",
             ice_s=self._times[0],
             dtls_s=self._times[1],
@@ -483,7 +512,7 @@ class Peer:
     async def _close(self) -> None:
         self._ended = True
         if self._srtp is not None:
-            self._connection.send_now(self._srtp.protect_rtcp(seam.pack_bye(self._ssrc)))
+            self._connection.send_now(self._srtp.protect_rtcp(self._reporter.bye()))
         self._srtp = None
         self._over.set()
         if self._task is not None:
@@ -491,4 +520,9 @@ class Peer:
             await asyncio.wait((self._task,))
         await self._dtls.stop()
         await self._ice.stop()
+        if self._gathering is not None:
+            self._gathering.cancel()  # it may not even have begun
+            await asyncio.wait((self._gathering,))
+            if not self._gathering.cancelled():
+                self._gathering.exception()  # nobody asked
         self._dtls.remove_all_listeners()

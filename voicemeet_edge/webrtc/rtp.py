@@ -9,9 +9,6 @@ CLOCK_HZ = 48000  # RFC 7587 §4.1: Opus always counts at 48 kHz
 HEADER = struct.Struct("!BBHLL")
 HEADER_BYTES = HEADER.size
 VERSION_2 = 0x80
-FRAME_TICKS = 960  # 20 ms at 48 kHz
-RED_MAX_BLOCK = 1023  # ten bits of block length
-RED_MAX_OFFSET = 16383  # fourteen bits of timestamp offset
 MAX_MISORDER = 3000  # RFC 3550 A.1: a larger jump is a new stream, not 62,000 lost packets
 
 

@@ -1,63 +1,59 @@
 """Session descriptions: what we write and what we accept. Nothing we did not choose reaches the wire.
 
 One audio line, Opus only, bundled, multiplexed, encrypted. Reading is bounded and strict where safety
-hangs on it (fingerprint, encryption, one media line) and lenient where browsers differ (order of lines,
-attributes we do not know).
+hangs on it (fingerprint, encryption) and lenient where programs differ: order and level of lines, profile
+names, attributes we do not know, more candidates than we can check. docs/contract.md lists what is refused.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voicemeet_edge.errors import SdpError
-from voicemeet_edge.webrtc.options import IcePolicy, policy_allows
+from voicemeet_edge.voice.ladder import Limits
+from voicemeet_edge.webrtc.candidates import IceCandidate, best, parse_candidate, write_candidate
 
-MAX_BYTES = 16384  # a browser's audio offer with 32 candidates is about 6 kB
-MAX_LINES = 400  # the same offer has about 120
-MAX_LINE_CHARS = 1024  # the longest real line is a fingerprint or an fmtp, under 300
-MAX_CANDIDATES = 32  # a laptop with VPNs and IPv6 gives about 12; each one costs the peer a check
-MAX_REJECTED_LINES = 4  # rejected media lines an offer may still carry (they must be answered)
+MAX_BYTES = 16384  # a browser's audio offer with 100 candidates; the wire contract carries no more
+MAX_LINE_CHARS = 1024  # of a line that is used; the longest real one is a fingerprint or an fmtp, under 300
+MAX_REJECTED_LINES = 4  # media lines an offer may carry beside ours (they must be answered)
+MAX_FINGERPRINTS = 8  # of hash functions we know; real descriptions have one or two
 
+ARRIVAL_FEEDBACK = "ack ccfb"  # RFC 8888 §6
+PACKET_MS = 20  # ms of sound in a packet, where the line carries it
+MAX_PACKET_MS = 120  # ms; the longest that Opus knows (RFC 7587 §6.1)
 OPUS_TYPE = 111  # the number every browser uses; only a convention
 RED_TYPE = 63  # the same
 OPUS_FMTP = "minptime=10;useinbandfec=1;stereo=0;sprop-stereo=0;cbr=1"  # RFC 7587 §6.1
-PROFILES = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP")  # RFC 8827 §6.5: no other may be used
+# RFC 8829 §5.1.3: each of these is taken to mean the first, and mirrored. Whatever it is called, our media is
+# encrypted with keys from DTLS: without fingerprint and role (RFC 5763 §5) a description is refused.
+PROFILES = (
+    "UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "TCP/DTLS/RTP/SAVPF", "TCP/DTLS/RTP/SAVP",
+    "RTP/SAVPF", "RTP/SAVP", "RTP/AVPF", "RTP/AVP",
+)  # fmt: skip
 FINGERPRINT_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # what the DTLS side can check
-CANDIDATE_KINDS = ("host", "srflx", "prflx", "relay")
-MAX_PRIORITY = 2**32 - 1
+DIRECTIONS = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+"""What an offer says, and what its answer says (RFC 3264 §6.1)."""
+ATTRIBUTES = frozenset(
+    {
+        *DIRECTIONS, "bundle-only", "candidate", "end-of-candidates", "fingerprint", "fmtp", "group",
+        "ice-lite", "ice-pwd", "ice-ufrag", "maxptime", "mid", "ptime", "rtcp-fb", "rtcp-mux",
+        "rtcp-mux-only", "rtcp-rsize", "rtpmap", "setup",
+    }
+)  # fmt: skip
+"""The ones that are read; lines of any other are passed over unseen."""
+BANDWIDTHS = {"AS": 1.0, "TIAS": 0.001}
+"""Of `b=` lines (RFC 8866 §5.8, RFC 3890 §6.2.2), and kb/s for one of theirs."""
 
-_NAME = re.compile(r"[A-Za-z0-9-]{1,63}\.local")
+NO_LIMITS = Limits()
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,64}")
-_ADDRESS_V4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")
-_ADDRESS_V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_BLANK_ADDRESSES = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1"})
-
-
-@dataclass(frozen=True, slots=True)
-class IceCandidate:
-    """One UDP candidate of component 1 (RFC 8839 §5.1)."""
-
-    foundation: str
-    priority: int
-    address: str
-    """An IP address, or a `.local` name."""
-    port: int
-    kind: str
-
-    @property
-    def is_name(self) -> bool:
-        """Say whether the address is an mDNS name."""
-        return self.address.endswith(".local")
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A media line with port 0, which our answer must mirror (RFC 9429 §5.3.1)."""
+    """A media line that is not our call, which our answer must mirror with port 0 (RFC 9429 §5.3.1)."""
 
     media: str
     protocol: str
@@ -73,7 +69,7 @@ class RemoteDescription:
     password: str
     ice_lite: bool
     fingerprints: tuple[tuple[str, str], ...]
-    """(algorithm, value), lower case and upper case; sha-256 always among them."""
+    """(algorithm, value), lower case and upper case; several of one algorithm are several certificates."""
     setup: str
     """actpass, active or passive."""
     mid: str | None
@@ -84,15 +80,19 @@ class RemoteDescription:
     direction: str
     candidates: tuple[IceCandidate, ...]
     candidates_end: bool
-    """No more will come: said so, or the side does not trickle."""
+    """No more will come: it was said so. Old programs trickle without having announced it."""
     position: int
     """Index of the audio line among all media lines."""
     rejected: tuple[RejectedLine, ...]
+    limits: Limits = NO_LIMITS
+    """What it may be sent."""
+    arrival_feedback: bool = False
+    """It reports what arrived, packet by packet (RFC 8888), in reduced-size RTCP."""
 
-    def fingerprint_sha256(self) -> bytes:
-        """Return the SHA-256 fingerprint as 32 bytes."""
-        value = next(value for algorithm, value in self.fingerprints if algorithm == "sha-256")
-        return bytes.fromhex(value.replace(":", ""))
+    def fingerprint_sha256(self) -> bytes | None:
+        """Return the SHA-256 fingerprint as 32 bytes; None when there is none, or one of several."""
+        values = {value for algorithm, value in self.fingerprints if algorithm == "sha-256"}
+        return bytes.fromhex(values.pop().replace(":", "")) if len(values) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,10 @@ class LocalDescription:
     candidates: Sequence[IceCandidate]
     red: bool = False
     answer_to: RemoteDescription | None = None
+    packet_ms: int = PACKET_MS
+    """Sound in a packet that we would like to get (`ptime`)."""
+    max_bitrate: int | None = None
+    """bit/s of Opus that we would like at most (`maxaveragebitrate`)."""
 
 
 def write(local: LocalDescription) -> str:
@@ -161,63 +165,20 @@ def _audio_lines(local: LocalDescription, mid: str | None) -> list[str]:
     if mid is not None:
         lines.append(f"a=mid:{mid}")
     lines += [
-        "a=sendrecv",
+        f"a={DIRECTIONS[offer.direction] if offer is not None else 'sendrecv'}",
         "a=msid:voice voice",
         "a=rtcp-mux",
         f"a=rtpmap:{opus} opus/48000/2",
-        f"a=fmtp:{opus} {OPUS_FMTP}",
+        f"a=fmtp:{opus} {OPUS_FMTP}"
+        + (f";maxaveragebitrate={local.max_bitrate}" if local.max_bitrate is not None else ""),
     ]
     if red is not None:
         lines += [f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"]
-    lines += ["a=ptime:20", f"a=ssrc:{local.ssrc} cname:{local.cname}"]
+    lines += [f"a=ptime:{local.packet_ms}", f"a=maxptime:{MAX_PACKET_MS}"]
+    if offer is None or offer.arrival_feedback:
+        lines += [f"a=rtcp-fb:* {ARRIVAL_FEEDBACK}", "a=rtcp-rsize"]
+    lines.append(f"a=ssrc:{local.ssrc} cname:{local.cname}")
     return lines
-
-
-def write_candidate(candidate: IceCandidate) -> str:
-    """Return `candidate:…` without `a=`; the related address is always blanked (RFC 8839 §5.1)."""
-    text = (
-        f"candidate:{candidate.foundation} 1 udp {candidate.priority} "
-        f"{candidate.address} {candidate.port} typ {candidate.kind}"
-    )
-    if candidate.kind in ("srflx", "relay"):
-        text += " raddr 0.0.0.0 rport 9"
-    return text
-
-
-def parse_candidate(text: str) -> IceCandidate | None:
-    """Read `candidate:…`; None for what we cannot use (TCP, component 2, host names, unknown kinds).
-
-    Raises:
-        SdpError: when it is not a candidate at all.
-    """
-    if len(text) > MAX_LINE_CHARS or not text.startswith("candidate:"):
-        raise SdpError("not a candidate", code="bad_candidate")
-    fields = text.removeprefix("candidate:").split()
-    if len(fields) < 8 or fields[6] != "typ" or not re.fullmatch(r"[A-Za-z0-9+/]{1,32}", fields[0]):
-        raise SdpError("malformed candidate", code="bad_candidate")
-    priority, port = _number(fields[3], MAX_PRIORITY), _number(fields[5], 65535)
-    component = _number(fields[1], 256)
-    if component != 1 or fields[2].lower() != "udp" or port == 0 or fields[7] not in CANDIDATE_KINDS:
-        return None
-    address = fields[4]
-    if _NAME.fullmatch(address):
-        if fields[7] != "host":
-            return None
-    else:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return None
-        if parsed.is_multicast or parsed.is_unspecified or getattr(parsed, "scope_id", None):
-            return None
-        address = str(parsed)
-    return IceCandidate(fields[0], priority, address, port, fields[7])
-
-
-def _number(text: str, limit: int) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > limit:
-        raise SdpError("a number out of range", code="bad_candidate")
-    return int(text)
 
 
 @dataclass(slots=True)
@@ -247,14 +208,13 @@ def parse(text: str) -> RemoteDescription:
         fields = section.heading.split()
         if len(fields) < 4 or not all(_TOKEN.fullmatch(part.replace("/", ".")) for part in fields):
             raise SdpError("malformed media line", code="bad_media_line")
-        if fields[1] == "0":
-            rejected.append(RejectedLine(fields[0], fields[2], " ".join(fields[3:]), _mid(section)))
-        elif fields[0] != "audio":
-            raise SdpError("only audio is taken", code="wrong_media")
-        elif audio is not None:
-            raise SdpError("more than one media line", code="several_media")
-        else:
+        # RFC 9143 §6: a line that will share the transport of another has port 0 and is not rejected.
+        refused = fields[1] == "0" and section.first("bundle-only") is None
+        if audio is None and fields[0] == "audio" and not refused:
             audio = (index, section, fields)
+        else:
+            # RFC 3264 §6: what we do not want is not an error; the answer gives it port 0.
+            rejected.append(RejectedLine(fields[0], fields[2], " ".join(fields[3:]), _mid(section)))
     if audio is None:
         raise SdpError("no audio line", code="no_audio")
     if len(rejected) > MAX_REJECTED_LINES:
@@ -266,23 +226,34 @@ def _split(text: str) -> tuple[_Section, list[_Section]]:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise SdpError("description too large", code="sdp_too_large")
     lines = text.replace("\r\n", "\n").split("\n")
-    if len(lines) > MAX_LINES:
-        raise SdpError("too many lines", code="sdp_too_large")
-    if lines[0] != "v=0":
+    if lines[0].rstrip() != "v=0":
         raise SdpError("not a session description", code="bad_sdp")
     session = _Section("", [])
     media: list[_Section] = []
     for line in lines[1:]:
         if not line:
             continue
-        if len(line) > MAX_LINE_CHARS or len(line) < 2 or line[1] != "=" or not line.isprintable():
+        if len(line) < 2 or line[1] != "=":
             raise SdpError("malformed line", code="bad_sdp")
+        name, _, value = line[2:].rstrip().partition(":")
+        if line[0] == "b":
+            name = name.upper()
         if line[0] == "m":
+            _check_line(line)
             media.append(_Section(line[2:], []))
-        elif line[0] == "a":
-            name, _, value = line[2:].partition(":")
+        elif line[0] == "a" and name in ATTRIBUTES:
+            _check_line(line)
             (media[-1] if media else session).attributes.append((name, value))
+        elif line[0] == "b" and name in BANDWIDTHS:
+            _check_line(line)
+            kind, _, value = line[2:].rstrip().partition(":")
+            (media[-1] if media else session).attributes.append((f"b={kind.upper()}", value))
     return session, media
+
+
+def _check_line(line: str) -> None:
+    if len(line) > MAX_LINE_CHARS or not line.isprintable():
+        raise SdpError("malformed line", code="bad_sdp")
 
 
 def _describe(
@@ -290,21 +261,19 @@ def _describe(
 ) -> RemoteDescription:
     position, section, fields = audio
     if fields[2] not in PROFILES:
-        raise SdpError("the media is not encrypted", code="no_encryption")
+        raise SdpError("not a profile of encrypted voice", code="no_encryption")
     fingerprints = _fingerprints(section.every("fingerprint") or session.every("fingerprint"))
-    if section.first("rtcp-mux") is None:
+    # RFC 8858 §3: who says `rtcp-mux-only` says `rtcp-mux` too, or should.
+    if not any(
+        at.first(name) is not None for at in (section, session) for name in ("rtcp-mux", "rtcp-mux-only")
+    ):
         raise SdpError("RTCP is not multiplexed", code="no_rtcp_mux")
     opus_type, red_type = _codecs(section, fields[3:])
-    options = " ".join(session.every("ice-options") + section.every("ice-options")).split()
     mid = _mid(section)
-    candidates = _candidates(section.every("candidate"))
+    candidates = _candidates(section.every("candidate") + session.every("candidate"))
     done = section.first("end-of-candidates") is not None or session.first("end-of-candidates") is not None
     direction = next(
-        (
-            name
-            for name, _ in section.attributes + session.attributes
-            if name in ("sendrecv", "sendonly", "recvonly", "inactive")
-        ),
+        (name for name, _ in section.attributes + session.attributes if name in DIRECTIONS),
         "sendrecv",
     )
     return RemoteDescription(
@@ -320,10 +289,52 @@ def _describe(
         red_type=red_type,
         direction=direction,
         candidates=candidates,
-        # RFC 8838 §4.1: a side that trickles says so; from all others this is everything.
-        candidates_end=done or "trickle" not in options,
+        candidates_end=done,
         position=position,
         rejected=rejected,
+        limits=_limits(section, opus_type),
+        arrival_feedback=_has_feedback(section, opus_type),
+    )
+
+
+def _limits(section: _Section, opus_type: int) -> Limits:
+    """Read what we may send (RFC 7587 §6.1, RFC 8866 §5.8 and §6.4); what makes no sense says nothing."""
+    parameters: dict[str, str] = {}
+    for value in section.every("fmtp"):
+        number, _, rest = value.partition(" ")
+        if number == str(opus_type):
+            for part in rest.split(";"):
+                name, _, text = part.strip().partition("=")
+                parameters.setdefault(name.lower(), text.strip())
+    return Limits(
+        max_average_bitrate=_within(parameters.get("maxaveragebitrate"), 6_000, 510_000),
+        max_packet_ms=_within(section.first("maxptime"), 3, 1_000),
+        packet_ms=_within(section.first("ptime"), 3, 1_000),
+        bandwidth_kbit_s=_bandwidth(section),
+    )
+
+
+def _bandwidth(section: _Section) -> float | None:
+    found = [
+        amount * unit
+        for kind, unit in BANDWIDTHS.items()
+        for amount in (_within(section.first(f"b={kind}"), 1, 999_999_999),)
+        if amount is not None
+    ]
+    return min(found, default=None)
+
+
+def _within(text: str | None, least: int, most: int) -> int | None:
+    text = (text or "").strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    return int(text) if least <= int(text) <= most else None
+
+
+def _has_feedback(section: _Section, opus_type: int) -> bool:
+    wanted = {f"{name} {ARRIVAL_FEEDBACK}" for name in ("*", str(opus_type))}
+    return section.first("rtcp-rsize") is not None and any(
+        " ".join(value.lower().split()) in wanted for value in section.every("rtcp-fb")
     )
 
 
@@ -350,7 +361,7 @@ def _setup(value: str | None) -> str:
 
 def _fingerprints(values: list[str]) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
-    for value in values[:8]:
+    for value in values:
         algorithm, _, digest = value.partition(" ")
         algorithm, digest = algorithm.lower(), digest.strip().upper()
         size = FINGERPRINT_BYTES.get(algorithm)
@@ -359,9 +370,11 @@ def _fingerprints(values: list[str]) -> tuple[tuple[str, str], ...]:
         if not re.fullmatch(rf"[0-9A-F]{{2}}(?::[0-9A-F]{{2}}){{{size - 1}}}", digest):
             raise SdpError("malformed fingerprint", code="bad_fingerprint")
         found.append((algorithm, digest))
-    if not any(algorithm == "sha-256" for algorithm, _ in found):
-        raise SdpError("no SHA-256 fingerprint", code="no_fingerprint")
-    return tuple(found)
+    if not found:
+        raise SdpError("no fingerprint of SHA-256, SHA-384 or SHA-512", code="no_fingerprint")
+    if len(found) > MAX_FINGERPRINTS:
+        raise SdpError("too many fingerprints", code="bad_fingerprint")
+    return tuple(dict.fromkeys(found))
 
 
 def _codecs(section: _Section, formats: list[str]) -> tuple[int, int | None]:
@@ -387,25 +400,12 @@ def _codecs(section: _Section, formats: list[str]) -> tuple[int, int | None]:
 
 
 def _candidates(values: list[str]) -> tuple[IceCandidate, ...]:
-    if len(values) > MAX_CANDIDATES:
-        raise SdpError("too many candidates", code="too_many_candidates")
-    found = (parse_candidate(f"candidate:{value}") for value in values)
-    return tuple(dict.fromkeys(candidate for candidate in found if candidate is not None))
-
-
-def leaks(text: str, policy: IcePolicy) -> list[str]:
-    """Return what a description tells that its policy forbids; empty when it keeps its promise."""
-    found: list[str] = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        if line.startswith("a=candidate:"):
-            fields = line.split()
-            kind, address = fields[7], fields[4]
-            if not policy_allows(policy, kind, is_name=address.endswith(".local")):
-                found.append(line)
-            related = [value for name, value in itertools.pairwise(fields) if name == "raddr"]
-            if any(value not in _BLANK_ADDRESSES for value in related):
-                found.append(line)
-        elif not line.startswith("a=fingerprint:"):
-            addresses = _ADDRESS_V4.findall(line) + _ADDRESS_V6.findall(line)
-            found.extend(line for address in addresses if address not in _BLANK_ADDRESSES)
-    return found
+    found: list[IceCandidate] = []
+    for value in values:
+        try:
+            candidate = parse_candidate(f"candidate:{value}")
+        except SdpError:
+            continue  # RFC 8839 §5.1: one that is not understood is ignored; the others may do
+        if candidate is not None:
+            found.append(candidate)
+    return best(found)

@@ -1,4 +1,4 @@
-"""The TURN ladder: one allocation from a list of URLs, each tried for a bounded time; and its bounded end.
+"""Relay allocation: one from a list of URLs, each tried for a bounded time; and its bounded end.
 
 Built on aioice's TURN client; what is ours is the timers, the order, the errors and the cheap send.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import socket
+import random
 import ssl
 import struct
 import threading
@@ -19,19 +20,24 @@ from typing import Any, Protocol, TypeVar, cast
 
 from aioice import stun, turn
 
+from voicemeet_edge.choices import RelayProtocol
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.net.eyeballs import race
+from voicemeet_edge.net.names import NAMES
 from voicemeet_edge.timeouts import timeout
-from voicemeet_edge.webrtc.options import IceServer, IceTransport, IceUrl, TurnMemory, parse_ice_url
-from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
+from voicemeet_edge.webrtc.ice_server import IceServer, IceUrl, TurnMemory, parse_ice_url
+from voicemeet_edge.webrtc.udp import Datagram, UdpTransport, open_udp
 
 logger = logging.getLogger(__name__)
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.DatagramProtocol)
 
-RUNG_TIMEOUT_S = 1.5  # seconds per URL: five lost packets at 10 % loss are rarer than a blocked port
-LADDER_TIMEOUT_S = 6.0  # seconds for all URLs together: someone is waiting beside the device
-DELETE_TIMEOUT_S = 1.0  # seconds to give the allocation back; coturn forgets it by itself after that
-CHANNEL_REFRESH_S = 240  # seconds; the channel's permission lives 300 (RFC 8656 §9)
+ATTEMPT_TIMEOUT_S = 1.5  # s per URL: five lost packets at 10 % loss are rarer than a blocked port
+ALLOCATE_TIMEOUT_S = 6.0  # s for all URLs together: someone is waiting beside the device
+ASK_AGAIN = 3  # times a server that refuses the credentials is asked again
+ASK_AGAIN_S = (0.02, 0.1)  # s before that, by chance
+DELETE_TIMEOUT_S = 1.0  # s to give the allocation back; coturn forgets it by itself after that
+CHANNEL_REFRESH_S = 240  # s; the channel's permission lives 300 (RFC 8656 §9)
 MAX_URLS = 8  # no provider lists more than six
 MAX_PENDING_SENDS = 32  # datagrams waiting for a channel to be bound: half a second of voice
 MAX_STREAM_BUFFER = 65536  # bytes queued on a TCP or TLS path before voice is dropped instead
@@ -42,7 +48,9 @@ CHANNEL_HEADER_BYTES = CHANNEL_HEADER.size
 # round trips under 100 ms, requests are 100 bytes, and RFC 8445 §14.3 lets ICE go down to 50 ms.
 RETRY_DELAYS_S = (0.1, 0.1, 0.15, 0.15, 0.2, 0.3, 0.4)
 RETRY_DELAY_CAP_S = 0.5
-OVERTAKEN_S = 0.5  # seconds to wait for the success that a repetition's refusal may have overtaken
+LATE_FACTOR = 1.25  # times the quickest answer, and
+LATE_S = 0.05  # s more: later than that, one or the other packet was lost
+OVERTAKEN_S = 0.5  # s to wait for the success that a repetition's refusal may have overtaken
 RETRY_TOTAL_S = 12.0  # a signaling server that stalls for seconds must not fail the checks
 
 
@@ -52,6 +60,23 @@ def retry_delays(total_s: float) -> list[float]:
     while sum(delays) < total_s:
         delays.append(RETRY_DELAYS_S[len(delays)] if len(delays) < len(RETRY_DELAYS_S) else RETRY_DELAY_CAP_S)
     return delays
+
+
+class Answers:
+    """How long requests of one connection waited for answers: losses show before the handshake begins."""
+
+    def __init__(self) -> None:
+        self._waits: dict[bool, tuple[float, float]] = {}  # the shortest and the longest of each kind
+
+    def note(self, seconds: float, *, relay: bool) -> None:
+        """Take one; `relay`: the answer of a TURN server, which is nearer than the other end."""
+        least, most = self._waits.get(relay, (seconds, seconds))
+        self._waits[relay] = min(least, seconds), max(most, seconds)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether one of them waited so much longer than another of its kind that a packet was lost."""
+        return any(most > LATE_FACTOR * least + LATE_S for least, most in self._waits.values())
 
 
 class QuickTransaction(stun.Transaction):
@@ -66,8 +91,10 @@ class QuickTransaction(stun.Transaction):
         delays: Sequence[float],
         integrity_key: bytes | None = None,
         long_term_credential: bool = False,
+        answers: Answers | None = None,
     ) -> None:
         super().__init__(request, addr, protocol)
+        self._answers = answers
         self._request = request
         self._server = addr
         self._sender = protocol
@@ -75,6 +102,7 @@ class QuickTransaction(stun.Transaction):
         self._key = integrity_key
         self._long_term = long_term_credential
         self._sent = 0
+        self._sent_at = 0.0
         self._refusal: stun.TransactionFailed | None = None
         self._answer: asyncio.Future[tuple[stun.Message, tuple[str, int]]] = (
             asyncio.get_running_loop().create_future()
@@ -96,18 +124,34 @@ class QuickTransaction(stun.Transaction):
         else:
             self._answer.set_exception(stun.TransactionFailed(message))
 
+    def _send(self) -> None:
+        self._sender.send_stun(self._request, self._server)
+        self._sent += 1
+        self._sent_at = time.monotonic()
+
+    def asks(self, addr: tuple[str, int]) -> bool:
+        """Say whether it is this address that is to answer."""
+        return self._server == addr
+
+    def ask_again(self, least_s: float) -> None:
+        """Send once more, out of turn, if the last time is so long ago: it may get through now."""
+        if not self._answer.done() and time.monotonic() - self._sent_at > least_s:
+            self._send()
+
     async def run(self) -> tuple[stun.Message, tuple[str, int]]:
         """Send until answered or out of tries."""
+        began = time.monotonic()
         try:
             for delay in self._delays:
-                self._sender.send_stun(self._request, self._server)
-                self._sent += 1
+                self._send()
                 done, _ = await asyncio.wait((self._answer,), timeout=delay)
                 if not done and self._refusal is not None:
                     done, _ = await asyncio.wait((self._answer,), timeout=OVERTAKEN_S)
                     if not done:
                         raise self._refusal
                 if done:
+                    if self._answers is not None:
+                        self._answers.note(time.monotonic() - began, relay=self._long_term)
                     return self._answer.result()
             raise stun.TransactionTimeout
         finally:
@@ -120,6 +164,7 @@ class _QuickTurn(turn.TurnClientMixin):
     """The parts both transports share: quick requests and an end that cannot hang."""
 
     delays: Sequence[float] = ()
+    answers: Answers | None = None
 
     async def request(self, request: stun.Message) -> tuple[stun.Message, tuple[str, int]]:
         if self.integrity_key:
@@ -134,6 +179,7 @@ class _QuickTurn(turn.TurnClientMixin):
             delays=self.delays,
             integrity_key=self.integrity_key,
             long_term_credential=True,
+            answers=self.answers,
         )
         self.transactions[request.transaction_id] = transaction
         try:
@@ -169,13 +215,20 @@ class QuickTurnUdp(_QuickTurn, turn.TurnClientUdpProtocol):
         """Say whether this is voice on a channel (RFC 8656 §12.4)."""
         return len(data) > CHANNEL_HEADER_BYTES and 0x40 <= data[0] < 0x50 and 128 <= data[4] < 192
 
-    def media_received(self, data: bytes, _server: tuple[Any, ...], arrival: float) -> None:
-        """Take voice out of its channel, in whichever thread."""
+    def unwrap(self, data: bytes) -> tuple[bytes, tuple[str, int]] | None:
+        """Take voice out of its channel: what a peer sent, and which; None for a channel nobody bound."""
         channel, length = CHANNEL_HEADER.unpack_from(data)
         peer = self.channel_to_peer.get(channel)
+        if peer is None:
+            return None
+        return data[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + length], peer
+
+    def media_received(self, data: bytes, _server: tuple[Any, ...], arrival: float) -> None:
+        """Pass on voice, on the loop."""
+        found = self.unwrap(data)
         user = cast(RelayUser | None, self.receiver)
-        if peer is not None and user is not None:
-            user.media_received(data[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + length], peer, arrival)
+        if found is not None and user is not None:
+            user.media_received(*found, arrival)
 
 
 class QuickTurnStream(_QuickTurn, turn.TurnClientTcpProtocol):
@@ -198,6 +251,7 @@ class RelayTransport(turn.TurnTransport):
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._refresh_task: asyncio.Task[None] | None = None
+        self._refresh_at: dict[int, float] = {}  # by channel, monotonic seconds
         self._ended = False
 
     @property
@@ -206,6 +260,14 @@ class RelayTransport(turn.TurnTransport):
         inner = self._client.transport
         return inner if isinstance(inner, UdpTransport) else None
 
+    def receive(self) -> list[Datagram]:
+        """Return what peers sent through the allocation; see `UdpTransport.receive`."""
+        inner, client = self.udp, self._client
+        if inner is None or not isinstance(client, QuickTurnUdp):
+            return []
+        found = ((client.unwrap(data), arrival) for data, _, arrival in inner.receive())
+        return [(*voice, arrival) for voice, arrival in found if voice is not None]
+
     def sendto(self, data: bytes, addr: tuple[str, int]) -> None:
         """Send on the bound channel; bind or refresh it first when there is none or it is due.
 
@@ -213,23 +275,31 @@ class RelayTransport(turn.TurnTransport):
         """
         client = self._client
         channel = client.peer_to_channel.get(addr)
-        due = channel is None or time.time() > client.channel_refresh_at[channel]
+        due = channel is None or self._is_due(channel)
         if (due or self.udp is None) and threading.get_ident() != self._loop_thread:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.sendto, data, addr)
             return
-        if channel is None or time.time() > client.channel_refresh_at[channel]:
+        if channel is None or due:
             if len(client.peer_connect_waiters.get(addr, ())) >= MAX_PENDING_SENDS:
                 return
             if channel is not None:
                 # One task refreshes; the packets behind it need not wait.
-                client.channel_refresh_at[channel] = time.time() + CHANNEL_REFRESH_S
+                self._refresh_at[channel] = time.monotonic() + CHANNEL_REFRESH_S
                 self._refresh(channel, addr)
             else:
                 super().sendto(data, addr)
                 return
         if not self._ended and not client.transport.is_closing():
             client._send(CHANNEL_HEADER.pack(channel, len(data)) + data)
+
+    def _is_due(self, channel: int) -> bool:
+        """Say whether a bound channel is to be refreshed; seen for the first time it has just been bound.
+
+        Not by aioice's own times, which are those of a clock that may be set back by days in the call.
+        """
+        now = time.monotonic()
+        return now > self._refresh_at.setdefault(channel, now + CHANNEL_REFRESH_S)
 
     def _refresh(self, channel: int, addr: tuple[str, int]) -> None:
         self._refresh_task = asyncio.create_task(self._rebind(channel, addr))
@@ -249,57 +319,61 @@ class RelayTransport(turn.TurnTransport):
 
 
 @dataclass(frozen=True, slots=True)
-class _Rung:
+class _RelayAttempt:
     url: IceUrl
     server: IceServer
+    answers: Answers | None
 
 
-def _rungs(servers: Iterable[IceServer], memory: TurnMemory) -> list[_Rung]:
+def _attempts(
+    servers: Iterable[IceServer], memory: TurnMemory, answers: Answers | None
+) -> list[_RelayAttempt]:
     owner: dict[IceUrl, IceServer] = {}
     for server in servers:
         for text in server.urls:
             url = parse_ice_url(text)
             if url is not None and url.relay:
                 owner.setdefault(url, server)
-    return [_Rung(url, owner[url]) for url in memory.order(owner)][:MAX_URLS]
+    return [_RelayAttempt(url, owner[url], answers) for url in memory.order(owner)][:MAX_URLS]
 
 
-async def climb(
+async def allocate_relay(
     protocol_factory: Callable[[], ProtocolT],
     servers: Sequence[IceServer],
     memory: TurnMemory,
     ca_file: str | None,
+    answers: Answers | None = None,
 ) -> ProtocolT:
     """Return a protocol bound to the first allocation that any URL gives.
 
     Raises:
         MediaError: `no_relay` (no usable URL), `turn_unauthorized`, `turn_quota`, `turn_unreachable`.
     """
-    rungs = _rungs(servers, memory)
-    if not rungs:
+    attempts = _attempts(servers, memory, answers)
+    if not attempts:
         raise MediaError("no usable TURN server", code="no_relay")
     refused: set[IceServer] = set()
     worst = MediaError("no TURN server answered", code="turn_unreachable")
-    deadline = asyncio.get_running_loop().time() + LADDER_TIMEOUT_S
-    for rung in rungs:
+    deadline = asyncio.get_running_loop().time() + ALLOCATE_TIMEOUT_S
+    for attempt in attempts:
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             break
-        if rung.server in refused:
+        if attempt.server in refused:
             continue  # the same credentials: another transport gives the same answer
         try:
-            async with timeout(min(RUNG_TIMEOUT_S, left)):
-                protocol = await _allocate_or_ask_again(protocol_factory, rung, ca_file)
+            async with timeout(min(ATTEMPT_TIMEOUT_S, left)):
+                protocol = await _allocate_or_ask_again(protocol_factory, attempt, ca_file)
         except stun.TransactionFailed as error:
             worst = _refusal(error.response.error_code)
-            refused.add(rung.server)
+            refused.add(attempt.server)
         except (OSError, stun.TransactionError) as error:  # TimeoutError and ssl.SSLError are OSErrors
-            logger.debug("TURN over %s gave nothing: %s", rung.url.transport.name, type(error).__name__)
+            logger.debug("TURN over %s gave nothing: %s", attempt.url.transport.name, type(error).__name__)
         else:
-            memory.remember(rung.url.text)
-            logger.info("TURN allocation over %s", rung.url.transport.name)
+            memory.remember(attempt.url.text)
+            logger.info("TURN allocation over %s", attempt.url.transport.name)
             return protocol
-        memory.forget(rung.url.text)
+        memory.forget(attempt.url.text)
     raise worst
 
 
@@ -313,39 +387,71 @@ def _refusal(code: int | None) -> MediaError:
 
 
 async def _allocate_or_ask_again(
-    protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_file: str | None
+    protocol_factory: Callable[[], ProtocolT], attempt: _RelayAttempt, ca_file: str | None
 ) -> ProtocolT:
-    try:
-        return await _allocate(protocol_factory, rung, ca_file)
-    except stun.TransactionFailed as error:
-        if error.response.error_code != 401:
-            raise
-    # coturn 4.6, just started: of two clients that ask in the same moment it refuses one.
-    return await _allocate(protocol_factory, rung, ca_file)
+    # coturn 4.6, just started: of clients that ask in the same moment it refuses one or more. Both ends of
+    # a call do ask in the same moment, and would again without a pause of their own.
+    for _ in range(ASK_AGAIN):
+        try:
+            return await _allocate(protocol_factory, attempt, ca_file)
+        except stun.TransactionFailed as error:
+            if error.response.error_code != 401:
+                raise
+        await asyncio.sleep(random.uniform(*ASK_AGAIN_S))
+    return await _allocate(protocol_factory, attempt, ca_file)
 
 
-async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_file: str | None) -> ProtocolT:
-    loop = asyncio.get_running_loop()
-    address = (rung.url.host, rung.url.port)
+async def _allocate(
+    protocol_factory: Callable[[], ProtocolT], attempt: _RelayAttempt, ca_file: str | None
+) -> ProtocolT:
+    url = attempt.url
+    context: ssl.SSLContext | None = None
+    if url.transport is RelayProtocol.TLS:
+        # Reading the authorities takes tens of milliseconds of disk and parsing.
+        context = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
+    addresses = await NAMES.resolve(url.host)
+    protocol, address = await race(
+        [functools.partial(_allocate_at, one, protocol_factory, attempt, context) for one in addresses],
+        discard=_give_back,
+        decisive=(stun.TransactionFailed,),
+    )
+    NAMES.worked(url.host, address)
+    return protocol
+
+
+def _give_back(late: tuple[ProtocolT, str]) -> None:
+    transport = getattr(late[0], "transport", None)
+    if isinstance(transport, RelayTransport):
+        transport.close()
+
+
+async def _allocate_at(
+    address: str,
+    protocol_factory: Callable[[], ProtocolT],
+    attempt: _RelayAttempt,
+    context: ssl.SSLContext | None,
+) -> tuple[ProtocolT, str]:
+    """Allocate at one address of the server; returns the address with it."""
+    url = attempt.url
     arguments = (
-        address,
-        rung.server.username,
-        rung.server.credential.reveal(),
+        (address, url.port),
+        attempt.server.username,
+        attempt.server.credential.reveal(),
         turn.DEFAULT_ALLOCATION_LIFETIME,
         CHANNEL_REFRESH_S,
     )
     client: QuickTurnUdp | QuickTurnStream
     inner: asyncio.BaseTransport
-    if rung.url.transport is IceTransport.UDP:
-        found = await loop.getaddrinfo(*address, type=socket.SOCK_DGRAM)
-        inner, client = _connect_first([one[4] for one in found], lambda: QuickTurnUdp(*arguments))
+    if url.transport is RelayProtocol.UDP:
+        inner, client = open_udp(QuickTurnUdp(*arguments), remote=(address, url.port))
+        client.answers = attempt.answers
     else:
-        context: ssl.SSLContext | None = None
-        if rung.url.transport is IceTransport.TLS:
-            # Reading the authorities takes tens of milliseconds of disk and parsing.
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=ca_file)
-        inner, client = await loop.create_connection(
-            lambda: QuickTurnStream(*arguments), *address, ssl=context
+        inner, client = await asyncio.get_running_loop().create_connection(
+            lambda: QuickTurnStream(*arguments),
+            address,
+            url.port,
+            ssl=context,
+            server_hostname=url.host if context is not None else None,
         )
     protocol = protocol_factory()
     relay = RelayTransport(client)
@@ -355,23 +461,6 @@ async def _allocate(protocol_factory: Callable[[], ProtocolT], rung: _Rung, ca_f
         if client.refresh_task is not None:
             client.refresh_task.cancel()
         if isinstance(inner, asyncio.WriteTransport | asyncio.DatagramTransport):
-            inner.abort()  # also when cancelled by the rung's time: else the socket stays
+            inner.abort()  # also when cancelled by the attempt's time: else the socket stays
         raise
-    return protocol
-
-
-def _connect_first(
-    addresses: Sequence[tuple[Any, ...]], make: Callable[[], QuickTurnUdp]
-) -> tuple[UdpTransport, QuickTurnUdp]:
-    """Connect a socket to the first address there is a route to: a name may have IPv6 where we have none.
-
-    Raises:
-        OSError: to none of them.
-    """
-    failed: OSError = OSError("the name has no address")
-    for address in addresses:
-        try:
-            return open_udp(make(), remote=address)
-        except OSError as error:
-            failed = error
-    raise failed
+    return protocol, address

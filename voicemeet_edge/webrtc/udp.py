@@ -1,11 +1,11 @@
 """A UDP socket that two kinds of threads may use: the loop, and during a call the sound threads.
 
 asyncio's own transport wakes the loop for every packet in and every packet out, and each wake costs more
-than what is then done with 20 ms of sound. So a datagram may be sent from any thread, and `poll`, called by
-the playback thread right before it needs sound, takes in what has come; meanwhile the loop does not look.
+than what is then done with 20 ms of sound. So a datagram may be sent from any thread, and `receive`, called
+by the playback thread right before it needs sound, returns what has come; meanwhile the loop does not look.
 
-One rule: only media is handled in the thread that polls. Whatever else comes (STUN, DTLS) goes to the loop,
-and so does everything as soon as nobody polls any more.
+One rule: only media is handed to the thread that asks. Whatever else comes (STUN, DTLS) goes to the loop,
+and so does everything as soon as nobody asks any more.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 from typing_extensions import override
 
 DATAGRAM_BYTES = 2048  # more than any packet of ours; what is longer is cut, and then fails to verify
 BATCH = 64  # datagrams taken in one go: 1.3 s of voice; a flood must not keep the loop or a sound thread
-IDLE_S = 0.5  # s between two looks whether somebody still polls; a sound card may hang in its driver
+IDLE_S = 0.5  # s between two looks whether somebody still asks; a sound card may hang in its driver
 MAX_AGE_S = 0.5  # s; an older time stamp is a clock that was set, or a machine that stood still
 
 # Linux' SO_TIMESTAMPNS (asm-generic/socket.h), which Python does not name: when the kernel had the packet.
-# Else all would seem to come when they are polled, each up to 20 ms late.
-_SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@ll")  # seconds, nanoseconds; CLOCK_REALTIME; 4 bytes each on a 32-bit ARM
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+# Else all would seem to come when they are asked for, each up to 20 ms late.
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@ll")  # s, nanoseconds; CLOCK_REALTIME; 4 bytes each on a 32-bit ARM
+_ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 
 
 class DatagramUser(Protocol):
@@ -41,7 +41,7 @@ class DatagramUser(Protocol):
         """Say whether this goes to `media_received`; any bytes may come."""
 
     def media_received(self, data: bytes, addr: tuple[Any, ...], arrival: float) -> None:
-        """Take a packet of voice, in whichever thread; `arrival` is monotonic."""
+        """Take a packet of voice, on the loop; `arrival` is monotonic."""
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Take anything else, on the loop."""
@@ -56,11 +56,14 @@ class DatagramUser(Protocol):
         """A send or a read failed, such as for an unreachable network."""
 
 
+Datagram = tuple[bytes, tuple[Any, ...], float]
+"""Its bytes, where it came from, and when the kernel had it (monotonic)."""
+
 UserT = TypeVar("UserT", bound=DatagramUser)
 
 
 class UdpTransport(asyncio.DatagramTransport):
-    """One UDP socket; `sendto` from any thread, `poll` from one, all else on the loop."""
+    """One UDP socket; `sendto` from any thread, `receive` from one, all else on the loop."""
 
     def __init__(self, own: socket.socket, user: DatagramUser) -> None:
         super().__init__()
@@ -74,9 +77,10 @@ class UdpTransport(asyncio.DatagramTransport):
         # A number closed here may at once belong to another file: nobody may be using it at that moment.
         self._lock = threading.Lock()
         self._closed = False
-        self._lent = False  # the loop does not look, somebody polls
+        self.is_lent = False
+        """The loop does not look for packets: another thread asks for them."""
         self._asked = False
-        self._polls = 0
+        self._times_asked = 0
         self._watch: asyncio.TimerHandle | None = None
         self._loop.add_reader(own, self._readable)
         user.connection_made(self)
@@ -100,22 +104,25 @@ class UdpTransport(asyncio.DatagramTransport):
                 return
             except OSError as error:
                 failed = error
-        self._tell(self._user.error_received, failed)
+        self._call_on_loop(self._user.error_received, failed)
 
-    # From the thread that polls
+    # From the thread that asks
 
-    def poll(self) -> None:
-        """Take in what has come: media here and now, all else on the loop. Never blocks, never raises."""
-        self._polls += 1
-        if not self._lent and not self._asked:
+    def receive(self) -> list[Datagram]:
+        """Return the media that has come; all else goes to the loop. Never blocks, never raises."""
+        self._times_asked += 1
+        if not self.is_lent and not self._asked:
             self._asked = True
-            self._tell(self._lend)
-        self._take_in(self._to_loop)
+            self._call_on_loop(self._lend)
+        media: list[Datagram] = []
+        for datagram in self._read():
+            if self._user.is_media(datagram[0]):
+                media.append(datagram)
+            else:
+                self._call_on_loop(self._user.datagram_received, *datagram[:2])
+        return media
 
-    def _to_loop(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        self._tell(self._user.datagram_received, data, addr)
-
-    def _tell(self, function: Any, *arguments: object) -> None:
+    def _call_on_loop(self, function: Any, *arguments: object) -> None:
         # RuntimeError: the loop is closed, and nobody is left to be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
@@ -124,40 +131,39 @@ class UdpTransport(asyncio.DatagramTransport):
 
     def _lend(self) -> None:
         self._asked = False
-        if self._closed or self._lent:
+        if self._closed or self.is_lent:
             return
-        self._lent = True
+        self.is_lent = True
         self._loop.remove_reader(self._socket)
-        self._look(self._polls - 1)
+        self._check_asking(self._times_asked - 1)
 
-    def _look(self, seen: int) -> None:
-        """Keep the socket lent as long as it is polled."""
-        if self._polls == seen:
-            self._lent = False
+    def _check_asking(self, seen: int) -> None:
+        """Keep the socket lent as long as somebody asks for what came."""
+        if self._times_asked == seen:
+            self.is_lent = False
             self._watch = None
             self._loop.add_reader(self._socket, self._readable)
         else:
-            self._watch = self._loop.call_later(IDLE_S, self._look, self._polls)
+            self._watch = self._loop.call_later(IDLE_S, self._check_asking, self._times_asked)
 
     def _readable(self) -> None:
-        self._take_in(self._user.datagram_received)
+        for data, addr, arrival in self._read():
+            if self._user.is_media(data):
+                self._user.media_received(data, addr, arrival)
+            else:
+                self._user.datagram_received(data, addr)
 
     # In either
 
-    def _take_in(self, pass_on: Callable[[bytes, tuple[Any, ...]], None]) -> None:
-        user = self._user
+    def _read(self) -> Iterator[Datagram]:
         for _ in range(BATCH):
-            found = self._receive()
+            found = self._read_one()
             if found is None:
                 return
-            data, addr, arrival = found
-            if user.is_media(data):
-                user.media_received(data, addr, arrival)
-            else:
-                pass_on(data, addr)
+            yield found
 
-    def _receive(self) -> tuple[bytes, tuple[Any, ...], float] | None:
-        """Return one datagram, whence, and when the kernel had it (monotonic); None when there is none."""
+    def _read_one(self) -> Datagram | None:
+        """Return one datagram, or None when there is none."""
         with self._lock:
             if self._closed:
                 return None
@@ -169,8 +175,8 @@ class UdpTransport(asyncio.DatagramTransport):
                 # Such as "connection refused" from an ICMP answer to what was sent before.
                 failed = error
             else:
-                return data, addr, time.monotonic() - _age(ancillary)
-        self._tell(self._user.error_received, failed)
+                return data, addr, time.monotonic() - age_of(ancillary)
+        self._call_on_loop(self._user.error_received, failed)
         return None
 
     @override
@@ -178,7 +184,7 @@ class UdpTransport(asyncio.DatagramTransport):
         """Close at once; `connection_lost` follows on the loop. Idempotent."""
         if self._closed:
             return
-        if not self._lent:
+        if not self.is_lent:
             self._loop.remove_reader(self._socket)
         if self._watch is not None:
             self._watch.cancel()
@@ -208,11 +214,11 @@ def _peername(own: socket.socket) -> Any:
         return None
 
 
-def _age(ancillary: list[tuple[int, int, bytes]]) -> float:
+def age_of(ancillary: list[tuple[int, int, bytes]]) -> float:
     """Return how many seconds ago the kernel received it, as its time stamp says."""
-    if not ancillary or len(ancillary[0][2]) != _TIMESPEC.size:
+    if not ancillary or len(ancillary[0][2]) != TIMESPEC.size:
         return 0.0  # nothing else was asked for, so nothing else can be in its place
-    seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+    seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
     age: float = time.time() - seconds - nanoseconds * 1e-9
     return age if 0.0 <= age <= MAX_AGE_S else 0.0
 
@@ -231,7 +237,10 @@ def open_udp(
         socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     )
     try:
-        own.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        with contextlib.suppress(
+            OSError
+        ):  # not every kernel has it; packets then count from when they are read
+            own.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if local is not None:
             own.bind(local)
         if remote is not None:

@@ -2,8 +2,10 @@
 // microphone and leaves nothing behind.
 
 import { after, within } from './clock.js';
-import { Inbox, parse } from './messages.js';
+import { DoorRelease } from './door_release.js';
+import { MessageFilter, parse } from './messages.js';
 import { Media, MediaError } from './media.js';
+import * as microphone from './microphone.js';
 import { Negotiation } from './negotiation.js';
 import { NoSeal, Sealer } from './sealed.js';
 import { WordsError, WordsExchange } from './words.js';
@@ -13,6 +15,7 @@ export const LIMITS = {
   helloS: 10, // the matched party must appear by then
   connectS: 15, // media must be through by then
   reconnectS: 20, // a lost path must be back by then
+  wordsS: 3, // of talk after which missing check words are said
   retryS: 5, // between two tries to bring it back
   byeS: 1, // to say goodbye; nobody waits longer to hang up
   warnS: 60, // before the longest length is reached
@@ -24,14 +27,11 @@ const FATAL_SEALS = new Set(['peer_not_sealed', 'peer_sealed', 'wrong_key']);
 /** What the other side is told instead: who was reported need not know it. */
 const SPOKEN = { reported: 'hung_up' };
 
-const MICROPHONE = {
-  audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
-};
-
 export class Call {
-  /** `match`: the verb's reply; `kind`: see negotiation.js; `desk`: {realtime, verbs, keys, policy, onCall}. */
-  constructor(match, kind, desk) {
-    Object.assign(this, { match, kind, desk });
+  /** `match`: the verb's reply; `kind`, `announce`: see negotiation.js; `desk`: {realtime, verbs, keys, policy, onCall}. */
+  constructor(match, kind, desk, { announce = false, name = null } = {}) {
+    Object.assign(this, { match, kind, desk, announce, name });
+    this.release = new DoorRelease();
     this.slot = match.slot;
     this.token = match.token;
     // Nothing rings before the caller has shown itself: a match alone may be somebody who just left.
@@ -41,7 +41,9 @@ export class Call {
     this.queued = 0;
     this.dropped = 0;
     this.words = null;
+    this.unchecked = false; // talking, and no check words: nobody can tell who sits in between
     this.peerRings = false;
+    this.muted = false;
     this.connected = false;
     this.stream = null;
     this.timers = new Map();
@@ -52,7 +54,7 @@ export class Call {
   async start() {
     const { match, desk } = this;
     const keys = desk.keys.map(({ key }) => key);
-    this.inbox = new Inbox(this.slot);
+    this.filter = new MessageFilter(this.slot);
     this.timer('hello', LIMITS.helloS, () => this.end('peer_absent'));
     this.timer('life', match.max_call_s, () => this.end('time_limit'));
     this.timer('warn', match.max_call_s - LIMITS.warnS, () => this.changed({ warned: true }));
@@ -68,7 +70,7 @@ export class Call {
       if (this.over) return this.media.drop();
       this.media.iceServers = match.ice_servers;
       const words = await WordsExchange.make(this.slot, match.call_id, this.media.fingerprint);
-      this.negotiation = new Negotiation(this.kind, match.offerer === this.slot, words);
+      this.negotiation = new Negotiation(this.kind, match.offerer === this.slot, words, this.announce);
       if (this.over) return this.media.drop();
       this.channel = desk.realtime.channel(`call:${match.call_id}`, this.token, {
         onBroadcast: (event, payload) => this.enqueue(() => this.onMessage(event, payload)),
@@ -89,6 +91,38 @@ export class Call {
     this.enter('connecting');
     this.enqueue(() => this.obey(this.negotiation.accept()));
     await this.openMicrophone();
+  }
+
+  /** What the page shows of the door, or null while there is none to open. */
+  get door() {
+    return this.release.shown;
+  }
+
+  openDoor() {
+    const fields = this.phase === 'talking' && this.envelope?.sealed ? this.release.click(performance.now()) : null;
+    if (!fields) return;
+    this.say('open', fields);
+    this.timer('door', DoorRelease.answerS, () => {
+      this.release.giveUp();
+      this.changed({});
+    });
+    this.changed({});
+  }
+
+  /** The door speaks of its lock; without a seal that could be anybody. */
+  onDoor(message) {
+    if (!this.envelope.sealed || this.announce) return;
+    const fields = this.release.receive(message, performance.now());
+    if (fields) this.say('open', fields);
+    if (this.release.shown?.state !== 'asking') this.cancel('door');
+    this.changed({});
+  }
+
+  /** Say nothing to the other side, or speak again; the browser goes on holding the microphone. */
+  mute(yes) {
+    this.muted = yes;
+    for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = !yes;
+    this.changed({});
   }
 
   hangup() {
@@ -120,20 +154,31 @@ export class Call {
       this.dropped += 1;
       // Its goodbye may be all we get: whoever hears the other first ends the call at once.
       // Before the first good message this is who the peer is; afterwards it is somebody's noise.
-      if (/^(hello|bye)$/.test(event) && FATAL_SEALS.has(error.code) && !this.envelope.opened) {
+      if (/^(hello|bye)$/.test(event) && FATAL_SEALS.has(error.code) && !this.envelope.verified) {
         await this.end(error.code);
       }
       return;
     }
     const message = parse(event, opened);
-    if (!message || !this.inbox.accept(message)) {
+    if (message && !this.envelope.verified) {
+      // It has our key, but may be of an earlier call. Only what answers our own hello is of this one.
+      if (event === 'hello') await this.obey(this.negotiation.joined());
+      return;
+    }
+    if (!message || !this.filter.accept(message)) {
       this.dropped += 1;
       return;
     }
     this.cancel('hello');
+    if (message.name && this.believesNames) this.name = message.name; // before it rings: it is what is read out
     if (this.phase === 'arriving' && message.event !== 'bye') this.enter('ringing');
     await this.obey(this.negotiation.receive(message));
     await this.showWords();
+  }
+
+  /** In an open pool without a key anybody could be the front door: no name is shown. */
+  get believesNames() {
+    return this.envelope.sealed || Boolean(this.desk.pass);
   }
 
   async obey(commands) {
@@ -146,6 +191,8 @@ export class Call {
       else if (what === 'takeCandidate') await this.media.takeCandidate(...details);
       else if (what === 'rings') this.changed({ peerRings: true });
       else if (what === 'accepted') this.onAccepted();
+      else if (what === 'door') this.onDoor(details[0]);
+      else if (what === 'line') await this.media.useLine(...details);
       else if (what === 'left') await this.end(details[0], { byPeer: true });
     }
   }
@@ -167,7 +214,7 @@ export class Call {
 
   async openMicrophone() {
     try {
-      const stream = await navigator.mediaDevices.getUserMedia(MICROPHONE);
+      const stream = await microphone.open();
       if (this.over) return stop(stream);
       this.stream = stream;
       const [track] = stream.getAudioTracks();
@@ -198,6 +245,7 @@ export class Call {
 
   talkIfPossible() {
     if (!this.connected || !this.stream || this.phase === 'talking') return;
+    if (this.talkingSince === null) this.timer('words', LIMITS.wordsS, () => this.missWords());
     this.talkingSince ??= performance.now();
     this.enter('talking');
   }
@@ -208,11 +256,18 @@ export class Call {
     this.timer('retry', LIMITS.retryS, () => this.retry());
   }
 
+  /** Between our own ends the words are not optional: who takes them out has something to hide. */
+  missWords() {
+    if (this.words) return;
+    if (this.envelope.sealed) this.end('words_missing');
+    else this.changed({ unchecked: true });
+  }
+
   async showWords() {
     if (this.over || !this.connected) return;
     const print = await this.media.peerFingerprint();
     const words = print && (await this.negotiation.wordsExchange.words(print));
-    if (words && words.join() !== this.words?.join()) this.changed({ words });
+    if (words && words.join() !== this.words?.join()) this.changed({ words, unchecked: false });
   }
 
   async renew() {
@@ -246,9 +301,10 @@ export class Call {
 
   /** A page that is being closed has no time for WebCrypto: its goodbye is sealed beforehand. */
   async prepareGoodbye() {
-    if (this.goodbye && this.seq + LAST_AHEAD / 2 < this.goodbye.seq) return;
+    const { verified } = this.envelope; // what was sealed before that was a knock
+    if (this.goodbye && this.goodbye.verified === verified && this.seq + LAST_AHEAD / 2 < this.goodbye.seq) return;
     const seq = this.seq + LAST_AHEAD;
-    this.goodbye = { seq };
+    this.goodbye = { seq, verified };
     this.goodbye.wire = await this.envelope.seal('bye', { v: 1, slot: this.slot, seq, reason: 'hung_up' });
   }
 
@@ -305,13 +361,22 @@ export class Call {
     return this;
   }
 
-  /** The page is going away: only what can be done without waiting. */
+  /** The page is going away: only what can be done without waiting. If it stays after all, the call has ended. */
   endNow() {
     if (this.over) return;
-    this.over = true;
+    Object.assign(this, { over: true, reason: 'hung_up', phase: 'ended' });
+    for (const name of [...this.timers.keys()]) this.cancel(name);
     if (this.stream) stop(this.stream);
-    if (this.goodbye?.wire && this.channel?.joined) this.channel.sendLast('bye', this.goodbye.wire);
+    if (this.goodbye?.wire) {
+      // Twice: whoever hears both takes the first.
+      if (this.channel?.joined) this.channel.sendLast('bye', this.goodbye.wire);
+      this.desk.realtime.lastWord(`call:${this.match.call_id}`, 'bye', this.goodbye.wire, this.token);
+    }
+    const seconds = this.talkingSince === null ? 0 : Math.round((performance.now() - this.talkingSince) / 1000);
+    if (seconds) this.desk.verbs.ask('ended', { seconds }, this.token, { keepalive: true }).catch(() => {});
     this.media?.drop();
+    this.channel?.leave();
+    this.resolve(this);
   }
 }
 

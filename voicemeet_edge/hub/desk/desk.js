@@ -1,74 +1,135 @@
 // The desk page: puts the parts together and turns clicks and keys into what a call does.
 // Rule: the only file that knows all the others; whatever happens to a call, the desk is ready again.
 
-import { Call, LIMITS } from './call.js';
-import { after, backoff, pause } from './clock.js';
+import * as admission from './admission.js';
+import { Arrivals } from './arrivals.js';
+import { Away } from './away.js';
+import { Call } from './call.js';
+import { after, backoff, every, pause } from './clock.js';
+import { DoorList } from './door_list.js';
 import { Finder } from './finder.js';
 import * as keystore from './keystore.js';
+import * as microphone from './microphone.js';
+import { Missed } from './missed.js';
+import * as notifier from './notifier.js';
+import { change, preferences } from './preferences.js';
 import { Realtime } from './realtime.js';
-import * as scanner from './scanner.js';
+import { KINDS } from './reasons.js';
+import { sendReport } from './reports.js';
+import * as settingsDialog from './settings_dialog.js';
+import * as setupForm from './setup_form.js';
 import * as sounds from './sounds.js';
+import { load, t, translate } from './texts.js';
 import { Verbs } from './verbs.js';
-import { show } from './view.js';
+import { show, showLength } from './view.js';
 
 const ENDED_MS = 4_000; // how long the end of a call is shown before the desk is ready again
 const SETTLE_MS = 3_000; // a healthy server is reached much sooner
 const REPORT_WINDOW_MS = 30_000; // after a call in which it can still be reported
-const REPORT_TRIES = 40; // with back-off: about a quarter of an hour of dead network
+
+const ROLES = ['answerer', 'caller', 'either'];
+const KIND_OF = { answerer: 'called', caller: 'calling', either: 'meet' };
+const TICK_MS = 1_000; // clock, call length, how long ago the last missed call was
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
-const testing = query.get('test') === '1';
+const missed = new Missed();
+const away = new Away();
 
 const model = {
   state: 'setup',
-  pool: query.get('pool') || 'frontdesk',
-  role: ['answerer', 'caller', 'either'].includes(query.get('role')) ? query.get('role') : 'answerer',
+  pool: query.get('pool') || preferences.duty?.pool || 'frontdesk',
+  role: [query.get('role'), preferences.duty?.role].find((role) => ROLES.includes(role)) ?? 'answerer',
   keys: [],
+  pass: null, // of this pool; null when it has none here
+  refusal: null, // the server's word for why it does not let this desk in
   call: null,
   last: null, // the last call, while it can be reported
-  report: null, // what became of a report, as a sentence
+  report: null, // what became of a report: [key of a sentence, its values]
+  mismatch: null, // why a call was not trusted, until somebody has seen it
+  waiting: 0, // callers that wait and did not ring here
+  doors: null, // how many are on line; null: not told
+  away: null, // why no calls are taken now
+  testing: false, // a test of the sound holds the microphone
+  get doorList() {
+    return desk?.doorList.doors ?? [];
+  },
+  get missed() {
+    return preferences.missed ? missed.summary() : null;
+  },
+  silent: false, // the browser took the sound away: it would not ring
+  get silentCallers() {
+    return desk?.arrivals?.silentCount ?? 0;
+  },
   get canReport() {
     return Boolean((this.call?.wasInCall) || this.last?.reportable);
   },
 };
 let desk = null; // realtime, verbs, finder: there while on duty
 let reachable = false;
+let wantsDuty = false; // the person went on duty: what takes the desk off it is looked after until it goes away
 
 function enter(state) {
   model.state = state;
   sounds.ring(state === 'ringing');
+  if (state === 'ringing') closeDialogs();
   show(model);
   if (state === 'ringing') $('answer').focus();
+  if (state === 'ringing' && preferences.notify) notifier.show(document.title, t('app.name'));
+  else notifier.hide();
 }
 
-/** What the state is while there is no call. */
-function idleState(code = null) {
-  if (code && reachable) return 'refused';
-  if (!reachable || !desk.realtime.open) return desk.settled ? 'offline' : 'starting';
-  return desk.wanted ? (model.role === 'answerer' ? 'ready' : 'seeking') : 'ready';
+/** Behind a dialog nobody could answer: the settings, or the question whether to report the call before. */
+function closeDialogs() {
+  for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
 }
 
-function showIdle(code) {
-  if (desk && !model.call && model.state !== 'ended') enter(idleState(code));
+/** What the state is while there is no call: ready only where all that it promises is so. */
+function idleState() {
+  if (!reachable || !desk.realtime.proven) return desk.settled ? 'offline' : 'starting';
+  if (desk.refusal) return 'refused';
+  if (model.role !== 'answerer') return desk.wanted ? 'seeking' : 'ready';
+  if (!desk.accepted) return 'starting';
+  return model.away ? 'disturb' : 'ready';
+}
+
+function showIdle() {
+  if (!desk || model.call || model.state === 'ended') return;
+  model.refusal = desk.refusal;
+  enter(idleState());
 }
 
 async function start() {
   sounds.allow();
   model.pool = $('pool').value.trim();
   model.role = $('role').value;
+  change({ duty: $('stay').checked ? { pool: model.pool, role: model.role } : null });
+  model.pass = await admission.keptPass(model.pool).catch(() => null);
   if (!isSecureContext || !navigator.mediaDevices) return enter('insecure');
+  wantsDuty = true;
+  await begin();
+}
+
+/** Go on duty if there is a microphone; asked for now, while somebody may look at the page. */
+async function begin() {
   enter('asking');
-  try {
-    // Asked now, while somebody looks at the page, and closed again at once.
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    for (const track of stream.getTracks()) track.stop();
-  } catch {
-    return enter('no_microphone');
-  }
+  const trouble = await microphone.tryOut();
+  if (trouble) return enter(trouble);
   enter('starting');
   const config = await loadConfig();
-  await onDuty(config);
+  if (wantsDuty && !desk) await onDuty(config);
+}
+
+/** A desk without a microphone does not ring: others can answer. With one again it goes on by itself. */
+async function lookAtMicrophone() {
+  if (!wantsDuty || model.call) return;
+  const trouble = await microphone.trouble();
+  if (trouble && desk && !model.call) {
+    leaveDuty();
+    enter(trouble);
+  } else if (!trouble && !desk && model.state.startsWith('microphone_')) {
+    await begin();
+  }
 }
 
 async function loadConfig() {
@@ -76,6 +137,7 @@ async function loadConfig() {
     try {
       const response = await fetch('config.json', { cache: 'no-store' });
       if (response.ok) return await response.json();
+      model.refusal = (await response.json()).error?.code ?? null; // a desk's own machine knows why
     } catch {
       // The server is not there yet: said on the page, tried again.
     }
@@ -87,7 +149,8 @@ async function loadConfig() {
 async function onDuty(config) {
   const socket = new URL(`${config.realtime}/websocket`, location.href);
   socket.protocol = socket.protocol.replace('http', 'ws');
-  const policy = query.get('policy') ?? (model.pool === 'public' ? 'relay' : 'direct');
+  // A link can make this desk more private than its pool is, and never less.
+  const policy = query.get('policy') === 'relay' || model.pool === 'public' ? 'relay' : 'direct';
   desk = {
     ...model,
     policy,
@@ -95,9 +158,19 @@ async function onDuty(config) {
     realtime: new Realtime(socket.href, config.apikey, () => showIdle()),
     wanted: model.role === 'answerer',
     settled: false, // connecting for the first time is no failure yet
+    accepted: false, // the server knows this desk's ticket
+    refusal: null, // the server's word for why it does not
     onReachable(yes, code) {
       reachable = yes;
-      showIdle(code);
+      if (yes) this.refusal = code;
+      if (yes) this.accepted = !code;
+      showIdle();
+    },
+    onTold({ callers, doors }) {
+      this.doorList.told(doors);
+      const same = model.waiting === (callers ?? 0) && model.doors === (doors ?? null);
+      Object.assign(model, { waiting: callers ?? 0, doors: doors ?? null });
+      if (!same) show(model);
     },
     onCall: (call) => {
       if (call.phase === 'arriving') show(model);
@@ -105,10 +178,16 @@ async function onDuty(config) {
     },
     onTrack: (track) => {
       $('voice').srcObject = new MediaStream([track]);
+      if ($('voice').setSinkId) $('voice').setSinkId(preferences.voice).catch(() => {}); // unplugged: the system's own
       $('voice').play().catch(() => {});
     },
   };
   desk.finder = new Finder(desk);
+  desk.doorList = new DoorList(desk.finder, model.keys, model.pool, () => show(model));
+  desk.arrivals = new Arrivals(desk.finder, makeCall, () => showIdle());
+  Object.assign(model, { waiting: 0, doors: null });
+  lookAtClock();
+  if (model.away) desk.finder.become('away'); // since before it was on duty: the server knows nothing of it
   desk.realtime.connect();
   stayAwake();
   reachable = true;
@@ -135,34 +214,85 @@ async function stayAwake() {
 async function look() {
   const mine = desk;
   do {
-    const match = await mine.finder.find();
-    if (!match || mine !== desk) break;
-    await take(match);
+    let call;
+    if (mine.role === 'answerer') {
+      call = await mine.arrivals.next();
+    } else {
+      const match = await mine.finder.find();
+      call = match && makeCall(match);
+      call?.start();
+    }
+    if (!call) break;
+    if (mine !== desk) {
+      call.end('shutdown');
+      break;
+    }
+    await attendBusy(mine, call);
     mine.wanted = mine.role === 'answerer' && mine === desk;
   } while (mine.wanted);
   if (mine === desk) showIdle();
 }
 
-async function take(match) {
-  const kind = { answerer: 'called', caller: 'calling', either: 'meet' }[model.role];
-  const call = new Call(match, kind, { ...desk, keys: model.keys });
+/** While it talks a desk is found by nobody, and hears how many wait. */
+async function attendBusy(mine, call) {
+  if (mine.role !== 'answerer') return attend(call);
+  mine.finder.become('busy');
+  const extra = mine.finder.find();
+  await attend(call);
+  mine.finder.stop();
+  const match = await extra;
+  if (match) makeCall(match).end('busy'); // a backend that does not know of busy desks
+  mine.finder.become(model.away ? 'away' : 'free');
+  mine.doorList.refresh();
+}
+
+/** Call one door, or speak at it; `name` is what the list says, until the door says its own. */
+async function callDoor(door, name, announce) {
+  const mine = desk;
+  if (model.call || !['ready', 'disturb'].includes(model.state)) return;
+  model.report = null;
+  try {
+    const match = await mine.finder.askDoor(door);
+    const call = makeCall(match, undefined, { kind: 'calling', announce, name });
+    if (mine !== desk || model.call) return void call.end('cancelled'); // it rang meanwhile
+    call.start();
+    mine.arrivals.insteadTake(call);
+  } catch (error) {
+    model.report = [error.code === 'door_away' ? 'doors.away' : 'doors.failed'];
+    mine.doorList.refresh();
+    show(model);
+  }
+}
+
+/** A call that is not started; `onFirst` hears of it before it is this desk's call. */
+function makeCall(match, onFirst = () => {}, { kind = KIND_OF[model.role], announce, name } = {}) {
+  const seen = desk.onCall;
+  const part = {
+    ...desk,
+    keys: model.keys,
+    onCall: (changed) => {
+      onFirst(changed);
+      if (kind === 'called' && model.call !== changed) return; // on its way, or told to go
+      changed.answered ||= ['connecting', 'talking'].includes(changed.phase);
+      if (!changed.talked && changed.phase === 'talking') sounds.chime(true);
+      changed.talked ||= changed.phase === 'talking';
+      seen(changed);
+    },
+  };
+  return new Call(match, kind, part, { announce, name });
+}
+
+async function attend(call) {
   forgetLast();
   model.call = call;
-  let talked = false;
-  const seen = desk.onCall;
-  call.desk.onCall = (changed) => {
-    if (!talked && changed.phase === 'talking') sounds.chime(true);
-    talked ||= changed.phase === 'talking';
-    seen(changed);
-  };
-  call.start();
+  if (call.phase !== 'ended') enter(call.phase);
   await call.finished;
   model.call = null;
+  missed.note(call);
+  if (KINDS[call.reason] === 'distrust') model.mismatch = call.reason;
   model.last = Object.assign(call, { reportable: call.phase === 'ended' && call.wasInCall });
   $('voice').srcObject = null;
-  if (talked) sounds.chime(false);
-  // A caller who left before it rang is nothing to tell the person at the desk.
-  if (call.kind === 'called' && !call.rang && (call.byPeer || call.reason === 'peer_absent')) return showIdle();
+  if (call.talked) sounds.chime(false);
   after(REPORT_WINDOW_MS, () => model.last === call && forgetLast());
   enter('ended');
   if (call.reportWanted) report(call);
@@ -177,38 +307,66 @@ function forgetLast() {
   show(model);
 }
 
-async function report(call) {
+function report(call) {
   call.reportable = false;
-  model.report = 'Sending the report…';
-  show(model);
-  const waits = backoff(1_000);
-  for (let tries = 0; tries < REPORT_TRIES; tries += 1) {
-    try {
-      const { receipt } = await call.desk.verbs.ask('report', { reason: 'abuse' }, call.token);
-      model.report = `Report sent. Receipt: ${receipt}`;
-      return show(model);
-    } catch (error) {
-      if (!error.retryable) break;
-      model.report = 'The report waits until the server answers again.';
-      show(model);
-      await pause(waits.next().value);
-    }
-  }
-  model.report = 'The report could not be sent.';
-  show(model);
+  return sendReport(call, (...sentence) => {
+    model.report = sentence;
+    show(model);
+  });
 }
 
-function offDuty() {
+function leaveDuty() {
   const old = desk;
   desk = null;
   old?.finder.stop();
+  old?.arrivals.close();
   old?.realtime.close();
   old?.awake?.release();
+}
+
+function offDuty() {
+  wantsDuty = false;
+  change({ duty: null });
+  missed.clear();
+  away.end();
+  model.mismatch = null;
+  leaveDuty();
   enter('setup');
 }
 
+/** A report is asked for once more: it cannot be taken back. */
+function askForReport() {
+  if (!model.canReport) return;
+  $('report-dialog').returnValue = '';
+  $('report-dialog').showModal();
+}
+
+function reportNow() {
+  if (!model.canReport) return;
+  if (model.call) {
+    model.call.reportWanted = true;
+    model.call.end('reported');
+  } else {
+    report(model.last);
+  }
+}
+
 const actions = {
-  answer: () => model.call?.answer(),
+  answer() {
+    model.call?.answer();
+    $('headline').focus(); // not the button that comes in its place: a second Enter must not hang up
+  },
+  mute: () => model.call?.mute(!model.call.muted),
+  again: () => begin(),
+  open: () => model.call?.openDoor(),
+  disturb() {
+    away.begin(Date.now());
+    lookAtClock();
+  },
+  free() {
+    away.end();
+    lookAtClock();
+  },
   hangup() {
     if (model.call) return model.call.hangup();
     if (!desk || model.role === 'answerer' || !desk.wanted) return null;
@@ -222,19 +380,11 @@ const actions = {
     showIdle();
     look();
   },
-  report() {
-    if (!model.canReport) return;
-    if (model.call) {
-      model.call.reportWanted = true;
-      model.call.end('reported');
-    } else {
-      report(model.last);
-    }
-  },
+  report: askForReport,
   off: offDuty,
 };
 
-const KEYS = { Enter: 'answer', ' ': 'answer', Escape: 'hangup', r: 'report', R: 'report' };
+const KEYS = { Enter: 'answer', ' ': 'answer', Escape: 'hangup', m: 'mute', M: 'mute', r: 'report', R: 'report' };
 
 function onKey(event) {
   const action = KEYS[event.key];
@@ -247,63 +397,95 @@ function onKey(event) {
   actions[action]();
 }
 
-async function changeKey(change) {
-  try {
-    await change();
-    model.keys = await keystore.recall();
-    $('key').value = '';
-    $('key-error').textContent = '';
-  } catch (error) {
-    $('key-error').textContent = error.message;
-  }
-  show(model);
-}
-
 function wire() {
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener('click', action);
-  $('setup').addEventListener('submit', async (event) => {
-    event.preventDefault();
-    if ($('key').value) await changeKey(() => keystore.remember($('key').value));
-    if (!$('key-error').textContent) start();
+  setupForm.wire({ model, start, onChange: () => show(model) });
+  $('report-dialog').addEventListener('close', ({ target }) => target.returnValue === 'report' && reportNow());
+  $('mismatch-seen').addEventListener('click', () => seen(() => (model.mismatch = null)));
+  $('missed-seen').addEventListener('click', () => seen(() => missed.clear()));
+  $('door-rows').addEventListener('click', ({ target }) => {
+    const { door, kind, name } = target.closest('button')?.dataset ?? {};
+    if (door) callDoor(door, name, kind === 'announce');
   });
-  $('remember').addEventListener('click', () => changeKey(() => keystore.remember($('key').value)));
-  $('forget').addEventListener('click', () => changeKey(() => keystore.forget()));
-  $('scan').hidden = !scanner.available();
-  $('scan').addEventListener('click', () =>
-    changeKey(async () => {
-      const found = await scanner.scan($('scanner'), $('camera'));
-      if (found) await keystore.remember(found);
-    }),
-  );
-  $('key').addEventListener('input', () => ($('key-error').textContent = ''));
+  settingsDialog.wire({
+    onChange() {
+      lookAtClock();
+      translate(document);
+      show(model);
+    },
+    onMicrophone(open) {
+      model.testing = open;
+      show(model);
+    },
+  });
+  microphone.watch(lookAtMicrophone);
+  every(TICK_MS, tick);
   addEventListener('keydown', onKey);
+  for (const kind of ['click', 'keydown']) addEventListener(kind, sounds.retry, { capture: true });
+  sounds.whenSilent((silent) => {
+    model.silent = silent;
+    show(model);
+  });
   document.addEventListener('visibilitychange', stayAwake); // the browser lets go of it when hidden
   addEventListener('online', () => desk?.finder.hint());
   // Taken out of the browser's memory again: what was closed stays closed, so begin anew.
   addEventListener('pageshow', (event) => event.persisted && location.reload());
+  // Firefox may end a page's process so soon that nothing said at pagehide leaves it: the call says goodbye first.
+  addEventListener('beforeunload', () => model.call?.endNow());
   addEventListener('pagehide', () => {
     model.call?.endNow();
+    desk?.arrivals.endNow();
     if (!model.call) desk?.finder.leave({ keepalive: true });
   });
 }
 
+function seen(forget) {
+  forget();
+  show(model);
+  $('headline').focus(); // the button is gone
+}
+
+let minute = null;
+
+/** Do not disturb, and hours: begin and end by the clock. */
+function lookAtClock() {
+  const why = away.why(Date.now(), preferences.hours);
+  if (JSON.stringify(why) === JSON.stringify(model.away)) return;
+  model.away = why;
+  if (!desk || model.role !== 'answerer') return;
+  if (!model.call) desk.finder.become(why ? 'away' : 'free');
+  showIdle();
+}
+
+/** What changes without anything happening. */
+function tick() {
+  showLength(model);
+  lookAtClock();
+  const now = Math.floor(Date.now() / 60_000);
+  if (now !== minute) show(model);
+  minute = now;
+}
+
 async function main() {
+  await load(preferences.language);
+  translate(document);
+  try {
+    model.pool = (await admission.takeFromLink()) ?? model.pool;
+  } catch (error) {
+    $('pass-error').textContent = error.message;
+    $('pass-part').open = true; // folded away nobody would read it
+  }
   $('pool').value = model.pool;
   $('role').value = model.role;
+  $('stay').checked = Boolean(preferences.duty) || query.get('duty') === '1';
   wire();
   if (!isSecureContext) return enter('insecure');
   model.keys = await keystore.recall().catch(() => []);
+  model.pass = await admission.keptPass(model.pool).catch(() => null);
   enter('setup');
-  if (testing) {
-    for (const name of Object.keys(LIMITS)) if (query.has(name)) LIMITS[name] = Number(query.get(name));
-    window.voicemeet = {
-      get state() {
-        return document.body.dataset.state;
-      },
-      model,
-      stats: () => model.call?.media?.stats() ?? {},
-    };
-  }
+  if ($('stay').checked) start(); // not awaited: the page can be used meanwhile
 }
 
-main();
+/** Settled when the page can be used. */
+export const ready = main();
+export { model };

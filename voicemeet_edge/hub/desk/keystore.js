@@ -1,9 +1,11 @@
-// The intercom key in this browser. Rule: after remember() nobody can read it again, not even this page:
-// IndexedDB holds a CryptoKey that WebCrypto will derive from and never hand out.
+// The intercom key and the passes in this browser. Rule: after remember() nobody can read the key again, not
+// even this page: IndexedDB holds a CryptoKey that WebCrypto will derive from and never hand out.
 
 import { EVEN, ODD } from './wordlist.js';
 import { fromBase64url, toBase64url } from './sealed.js';
+import { t } from './texts.js';
 
+const DATABASE = 'voicemeet-desk';
 const STORE = 'intercom';
 const QR_PREFIX = 'voicemeet-key:1:';
 const KEPT = 2; // the key in use, and the one before it while the other ends are being changed
@@ -11,11 +13,11 @@ const KEPT = 2; // the key in use, and the one before it while the other ends ar
 /** Read a key as typed, pasted or scanned; throws an Error with a sentence for people. */
 export function parseKey(typed) {
   const letters = typed.replace(/\s+/g, '').replace(QR_PREFIX, '').replace(/=+$/, '');
-  if (!letters) throw new Error('Type or scan the intercom key first.');
-  if (/[^A-Za-z0-9_-]/.test(letters)) throw new Error('A key has only letters, digits, - and _.');
-  if (letters.length !== 43) throw new Error(`A key has 43 characters; this one has ${letters.length}.`);
+  if (!letters) throw new Error(t('key.empty'));
+  if (/[^A-Za-z0-9_-]/.test(letters)) throw new Error(t('key.letters'));
+  if (letters.length !== 43) throw new Error(t('key.length', { n: letters.length }));
   const bytes = fromBase64url(letters);
-  if (toBase64url(bytes) !== letters) throw new Error('The last character of the key is mistyped.');
+  if (toBase64url(bytes) !== letters) throw new Error(t('key.last'));
   return bytes;
 }
 
@@ -41,18 +43,52 @@ export async function remember(typed) {
   return entry.check;
 }
 
+/** Keep a key that a link brought where there is none yet: any page can lead here, with a key of its own. */
+export async function rememberFirst(typed) {
+  const kept = await recall();
+  if (!kept.length) return remember(typed);
+  const check = await keyCheck(parseKey(typed));
+  // Two words can be met by trying: they tell whether to complain, and never that a key may be put in.
+  if (kept.every((known) => known.check !== check)) throw new Error(t('key.another'));
+  return check;
+}
+
 /** The keys kept here, newest first: [{key: CryptoKey, check: string}]. */
 export async function recall() {
-  const database = await open();
-  try {
-    return (await done(database.transaction(STORE).objectStore(STORE).get('keys'))) ?? [];
-  } finally {
-    database.close();
-  }
+  return (await read('keys')) ?? [];
 }
 
 export async function forget() {
-  await write((store) => store.clear());
+  await write((store) => store.delete('keys'));
+}
+
+/** The pass kept for a pool, or null. */
+export async function keptPass(pool) {
+  return (await read(`pass ${pool}`)) ?? null;
+}
+
+export async function keepPass(pool, pass) {
+  await write((store) => store.put(pass, `pass ${pool}`));
+}
+
+export async function forgetPass(pool) {
+  await write((store) => store.delete(`pass ${pool}`));
+}
+
+/** Whether there is such a store. A look makes none: a page left while it makes one holds up those after it. */
+export async function isMade(name) {
+  const all = await indexedDB.databases?.();
+  return !all || all.some((one) => one.name === name);
+}
+
+async function read(name) {
+  if (!(await isMade(DATABASE))) return undefined;
+  const database = await open();
+  try {
+    return await done(database.transaction(STORE).objectStore(STORE).get(name));
+  } finally {
+    database.close();
+  }
 }
 
 async function write(change) {
@@ -65,7 +101,7 @@ async function write(change) {
 }
 
 function open() {
-  const request = indexedDB.open('voicemeet-desk', 1);
+  const request = indexedDB.open(DATABASE, 1);
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
   return done(request);
 }

@@ -1,14 +1,24 @@
 // The encrypted voice path of one call: a new RTCPeerConnection per attempt, one certificate per call.
 // Rule: the microphone belongs to the call; this file only carries it while it is given.
+//
+// Every packet has one size, or whoever watches the network could tell speech from silence. Browsers built on
+// libwebrtc do that when told `cbr=1`; Firefox does not, so its packets are padded before they are encrypted.
 
 import { after, every } from './clock.js';
-import { fingerprint, forTheWire, publicCandidate, voiceOnly } from './sdp.js';
+import { addressedOnly, fingerprint, forTheWire, isAddressed, publicCandidate, voiceOnly } from './sdp.js';
 import { hex } from './words.js';
 
 const GATHER_MS = 400; // what is not gathered by then follows as trickled candidates
 const WATCH_MS = 500; // how often received packets are counted
 const SILENT_MS = 5_000; // no packet for so long: the path is gone
 const MAX_HELD = 32; // candidates that came before their description
+
+const OBEYS_CBR = !('mozInnerScreenX' in window); // Firefox and its kin
+
+let padder = null;
+
+/** Whether what leaves this browser has one size; see docs/threat-model.md. */
+export const hidesSizes = OBEYS_CBR || 'RTCRtpScriptTransform' in window;
 
 /** The other side's description or certificate is not what it must be; end the call. */
 export class MediaError extends Error {
@@ -105,11 +115,12 @@ export class Media {
     this.promised = fingerprint(sdp);
     // With two of them the check words could be made of one and the connection of the other.
     if (!this.promised) throw new MediaError('no_fingerprint');
-    await connection.setRemoteDescription({ type, sdp: voiceOnly(sdp) });
+    await connection.setRemoteDescription({ type, sdp: voiceOnly(addressedOnly(sdp)) });
     for (const candidate of this.held.splice(0)) await this.add(connection, candidate);
   }
 
   async takeCandidate(candidate, mid) {
+    if (candidate && !isAddressed(candidate)) return;
     const entry = { candidate: candidate ?? '', sdpMid: mid ?? '0' };
     if (this.connection?.remoteDescription) await this.add(this.connection, entry);
     else if (this.connection && this.held.length < MAX_HELD) this.held.push(entry);
@@ -137,7 +148,29 @@ export class Media {
   /** Send this microphone track, or nothing when null. */
   carry(track) {
     this.track = track;
-    this.connection?.getTransceivers()[0]?.sender.replaceTrack(track);
+    const sender = this.connection?.getTransceivers()[0]?.sender;
+    if (sender && !OBEYS_CBR && hidesSizes && !sender.transform) {
+      padder ??= new Worker(new URL('./padding-worker.js', import.meta.url), { type: 'module' });
+      sender.transform = new RTCRtpScriptTransform(padder, {});
+    }
+    sender?.replaceTrack(track);
+  }
+
+  /** Send no more than the other side says our line carries; a browser does not notice by itself. */
+  async useLine(bitrate, packetMs) {
+    this.line = { bitrate, packetMs };
+    const sender = this.connection?.getTransceivers()[0]?.sender;
+    const parameters = sender?.getParameters();
+    if (!parameters?.encodings?.length) return;
+    for (const encoding of parameters.encodings) {
+      encoding.maxBitrate = bitrate;
+      encoding.adaptivePtime = packetMs > 20; // Chromium: longer packets where the rate is low
+    }
+    try {
+      await sender.setParameters(parameters);
+    } catch {
+      // A browser that knows less of it goes on sending as before; the call stands.
+    }
   }
 
   /** Count what arrives: ICE itself needs half a minute to notice that a path is gone. */
@@ -147,6 +180,7 @@ export class Media {
     let since = performance.now();
     const connection = this.connection;
     this.handlers.onState('connected');
+    if (this.line) this.useLine(this.line.bitrate, this.line.packetMs); // a new connection forgot it
     // The certificate may be there a moment later than the connection says that it is connected.
     const transport = connection.getTransceivers()[0]?.receiver.transport;
     if (transport) transport.onstatechange = () => connection === this.connection && this.handlers.onState('connected');

@@ -1,4 +1,4 @@
-// The messages of a call, contract version 1, and the inbox that guards them (signaling/messages.py).
+// The messages of a call, contract version 1, and the filter that guards them (signaling/messages.py).
 
 const MAX_SEQ = 2 ** 32 - 1;
 const MAX_SDP = 16_384; // characters
@@ -11,6 +11,9 @@ const isHex = (value) => isText(value, 128) && /^(?:[0-9a-f]{2})+$/.test(value);
 const isWord = (value) => isText(value, 64) && /^[a-z][a-z0-9_]*$/.test(value);
 const isAttempt = (value) => value === undefined || (Number.isInteger(value) && value >= 0 && value <= MAX_ATTEMPT);
 const isMissingOr = (test) => (value) => value === undefined || value === '' || test(value);
+const isRandom = (value) => isText(value, 32) && /^[0-9a-f]{32}$/.test(value);
+// What a screen shows and a person reads: no control character, no line break, no lone surrogate.
+const isName = (value) => isText(value, 128) && [...value].length <= 64 && !/[\p{C}\p{Zl}\p{Zp}]/u.test(value);
 const isNullOrText = (limit) => (value) => value == null || isText(value, limit) || value === '';
 
 const FIELDS = {
@@ -18,14 +21,28 @@ const FIELDS = {
     reply: (value) => value === undefined || typeof value === 'boolean',
     nonce: isMissingOr(isHex),
     commitment: isMissingOr(isHex),
+    name: isMissingOr(isName),
+    announce: (value) => value === undefined || typeof value === 'boolean',
   },
   reveal: { nonce: isHex },
   offer: { sdp: (value) => isText(value, MAX_SDP), attempt: isAttempt },
   answer: { sdp: (value) => isText(value, MAX_SDP), attempt: isAttempt },
   candidate: { candidate: isNullOrText(1_024), mid: isNullOrText(64), attempt: isAttempt },
   restart: { attempt: (value) => value !== undefined && isAttempt(value) && value > 0 },
+  line: {
+    bitrate: (value) => Number.isInteger(value) && value >= 6_000 && value <= 510_000,
+    packet_ms: (value) => [20, 40, 60].includes(value),
+  },
   ring: {},
   accept: {},
+  open: { request: isRandom, challenge: isMissingOr(isRandom) },
+  door: {
+    state: (value) => ['ready', 'challenge', 'open', 'closed', 'refused'].includes(value),
+    request: isMissingOr(isRandom),
+    challenge: isMissingOr(isRandom),
+    seconds: (value) => value === undefined || (typeof value === 'number' && value >= 0 && value <= 60),
+    reason: isMissingOr(isWord),
+  },
   bye: { reason: isWord },
 };
 
@@ -40,7 +57,7 @@ export function parse(event, payload) {
 }
 
 /** Lets each message of the other slot pass once, in any order within a small window. */
-export class Inbox {
+export class MessageFilter {
   constructor(slot) {
     this.slot = slot;
     this.highest = 0;

@@ -2,14 +2,15 @@
 // Rule: everything is said again after a rejoin and understood once, because Realtime delivers at most
 // once. Each method returns a list of commands: ['send', event, fields], ['makeOffer', attempt],
 // ['makeAnswer', sdp, attempt], ['takeAnswer', sdp], ['takeCandidate', candidate, mid], ['rings'],
-// ['accepted'], ['left', reason].
+// ['accepted'], ['line', bitrate, packetMs], ['door', what it said], ['left', reason].
 
 const MAX_ATTEMPTS = 2_000; // media restarts in one call: an hour of trying every two seconds
 
 export class Negotiation {
   /** kind: 'meet' (both pressed call), 'calling' (we asked), 'called' (somebody asks us). */
-  constructor(kind, offerer, words) {
-    Object.assign(this, { kind, offerer, wordsExchange: words });
+  /** announce: our call plays at a door whose microphone stays closed; said in each hello. */
+  constructor(kind, offerer, words, announce = false) {
+    Object.assign(this, { kind, offerer, wordsExchange: words, announce });
     this.accepted = kind === 'meet';
     this.attempt = 0;
     this.peerPresent = false;
@@ -77,12 +78,16 @@ export class Negotiation {
         return message.attempt === this.attempt ? [['takeCandidate', message.candidate, message.mid]] : [];
       case 'restart':
         return this.offerer && this.answered && message.attempt === this.attempt + 1 ? this.restart() : [];
+      case 'line':
+        return [['line', message.bitrate, message.packet_ms]];
       case 'ring':
         return this.kind === 'calling' && !this.accepted ? [['rings']] : [];
       case 'accept':
         if (this.kind !== 'calling' || this.accepted) return [];
         this.accepted = true;
         return [['accepted'], ...this.offerIfPossible(), ...this.answerIfPossible()];
+      case 'door':
+        return [['door', message]];
       case 'bye':
         return [['left', message.reason]];
       default:
@@ -145,6 +150,7 @@ export class Negotiation {
   }
 
   hello(reply) {
-    return ['send', 'hello', { reply, caps: [], ...this.wordsExchange.helloFields() }];
+    const announce = this.announce ? { announce: true } : {};
+    return ['send', 'hello', { reply, ...announce, ...this.wordsExchange.helloFields() }];
   }
 }

@@ -1,27 +1,46 @@
 // Supabase Realtime: Phoenix channels, protocol 2.0.0, as a small client that never gives up.
 // Rule: a channel wants to be joined until it is left; the socket comes and goes beneath it.
+//
+// A socket may be dead without a word: a NAT forgot it, the machine slept. So it is asked (check) whenever
+// somebody depends on it; while the answer is late a second one is opened, and whichever is first is used.
 
 import { after, backoff, every } from './clock.js';
 
 const HEARTBEAT_MS = 25_000; // the server hangs up after 60 s of silence
 const PUSH_MS = 10_000; // the protocol's own limit for a reply
+const CHECK_MS = 2_000; // a living server answers within a round trip
+const DOUBT_MS = 500; // an answer later than this: open a second socket beside
+const OPEN_MS = 10_000; // a socket that is not open by then leads nowhere
+const LOOK_MS = 2_000; // how often the clocks are compared
+const SLEPT_MS = 5_000; // a gap longer than this: the machine slept or its clock was set
 const MAX_PENDING = 64; // pushes without a reply; a call has two or three
 const MAX_BUFFERED = 256 * 1024; // bytes waiting in the socket: beyond, the network is dead
 const MAX_FRAME = 256 * 1024; // characters; the largest honest frame is 30 kB
 const FATAL = /^(Unauthorized|MalformedJWT|JwtSign|PrivateOnly|TopicNameRequired|Tenant|RealtimeDisabled)/;
 
 export class Realtime {
-  /** `url` ends in /websocket; `onState(open)` tells when the socket opens and closes. */
+  /** `url` ends in /websocket; `onState()` tells when the socket opens, closes, is doubted and proven. */
   constructor(url, apikey, onState) {
     this.url = `${url}?apikey=${encodeURIComponent(apikey)}&vsn=2.0.0`;
+    this.rest = url.replace(/^ws/, 'http').replace(/websocket$/, 'api/broadcast');
+    this.apikey = apikey;
     this.onState = onState;
     this.channels = new Map(); // topic: Channel
     this.pending = new Map(); // ref: {resolve, reject, cancel}
     this.ref = 0;
     this.waits = backoff();
     this.socket = null;
+    this.spare = null; // a second socket beside one in doubt
+    this.doubted = false;
     this.closed = false;
-    addEventListener('online', () => this.hint());
+    addEventListener('online', () => this.check());
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.check());
+    this.stopLooking = whenJumped(() => this.check());
+  }
+
+  /** Open, and nothing speaks against it. */
+  get proven() {
+    return this.open && !this.doubted;
   }
 
   get open() {
@@ -31,16 +50,63 @@ export class Realtime {
   connect() {
     if (this.closed || this.socket) return;
     const socket = new WebSocket(this.url);
+    this.use(socket);
+    const cancel = after(OPEN_MS, () => socket.readyState === WebSocket.CONNECTING && this.lost(socket));
+    socket.onopen = () => {
+      cancel();
+      this.opened();
+    };
+  }
+
+  use(socket) {
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
-    socket.onopen = () => {
-      this.waits = backoff();
-      this.stopHeart = every(HEARTBEAT_MS, () => this.heartbeat());
-      this.onState(true);
-      for (const channel of this.channels.values()) channel.join();
-    };
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = () => this.lost(socket);
+  }
+
+  opened() {
+    this.waits = backoff();
+    this.stopHeart = every(HEARTBEAT_MS, () => this.check());
+    this.onState();
+    for (const channel of this.channels.values()) channel.join();
+  }
+
+  /** Somebody depends on the socket: ask the server now, and use another one if the answer does not come. */
+  check() {
+    const socket = this.socket;
+    if (!this.open) return this.hint();
+    if (this.checking === socket) return;
+    this.checking = socket;
+    const cancel = after(DOUBT_MS, () => this.doubt(socket));
+    this.push([null, 'phoenix', 'heartbeat', {}], CHECK_MS)
+      .then(() => socket === this.socket && this.trust())
+      .catch(() => this.lost(socket, { hurry: true }))
+      .finally(() => {
+        cancel();
+        if (this.checking === socket) this.checking = null;
+      });
+  }
+
+  doubt(socket) {
+    if (socket !== this.socket || this.closed) return;
+    this.doubted = true;
+    this.onState();
+    const spare = new WebSocket(this.url);
+    this.spare = spare;
+    spare.onopen = () => {
+      if (spare !== this.spare) return;
+      this.spare = null;
+      if (this.socket) this.lost(this.socket, { next: spare });
+    };
+  }
+
+  trust() {
+    this.spare?.close();
+    this.spare = null;
+    if (!this.doubted) return;
+    this.doubted = false;
+    this.onState();
   }
 
   /** The network seems to be back: do not wait for the next try. */
@@ -51,10 +117,14 @@ export class Realtime {
     this.connect();
   }
 
-  lost(socket) {
+  /** `next`: an open socket to go on with; `hurry`: try again at once. */
+  lost(socket, { next = null, hurry = false } = {}) {
     if (socket !== this.socket) return;
+    const spare = next ? null : this.spare;
     this.socket = null;
-    socket.onclose = socket.onmessage = null;
+    this.spare = null;
+    this.doubted = false;
+    socket.onopen = socket.onclose = socket.onmessage = null;
     socket.close();
     this.stopHeart?.();
     for (const { reject, cancel } of this.pending.values()) {
@@ -63,29 +133,29 @@ export class Realtime {
     }
     this.pending.clear();
     for (const channel of this.channels.values()) channel.dropped();
-    this.onState(false);
+    spare?.close();
+    if (next && !this.closed) {
+      this.use(next);
+      return this.opened();
+    }
+    this.onState();
     if (!this.closed) {
-      this.cancelWait = after(this.waits.next().value, () => {
+      this.cancelWait = after(hurry ? 0 : this.waits.next().value, () => {
         this.cancelWait = null;
         this.connect();
       });
     }
   }
 
-  heartbeat() {
-    const socket = this.socket;
-    this.push([null, 'phoenix', 'heartbeat', {}]).catch(() => this.lost(socket));
-  }
-
   /** Send a frame and wait for its reply; rejects with the server's reason. */
-  push([joinRef, topic, event, payload]) {
+  push([joinRef, topic, event, payload], limitMs = PUSH_MS) {
     if (!this.open) return Promise.reject(new Error('not_connected'));
     if (this.pending.size >= MAX_PENDING || this.socket.bufferedAmount > MAX_BUFFERED) {
       return Promise.reject(new Error('overloaded'));
     }
     const ref = String(++this.ref);
     return new Promise((resolve, reject) => {
-      const cancel = after(PUSH_MS, () => {
+      const cancel = after(limitMs, () => {
         this.pending.delete(ref);
         reject(new Error('timeout'));
       });
@@ -124,9 +194,24 @@ export class Realtime {
     return channel;
   }
 
+  /** Broadcast as a request that outlives the page: Firefox closes sockets before a page can say goodbye. */
+  lastWord(topic, event, payload, token) {
+    fetch(this.rest, {
+      method: 'POST',
+      keepalive: true,
+      headers: { 'content-type': 'application/json', apikey: this.apikey, authorization: `Bearer ${token}` },
+      body: JSON.stringify({ messages: [{ topic, event, payload, private: true }] }),
+      cache: 'no-store',
+      credentials: 'omit',
+      redirect: 'error',
+      referrerPolicy: 'no-referrer',
+    }).catch(() => {});
+  }
+
   close() {
     this.closed = true;
     this.cancelWait?.();
+    this.stopLooking();
     if (this.socket) this.lost(this.socket);
   }
 }
@@ -151,6 +236,7 @@ class Channel {
       await this.realtime.push([joinRef, this.topic, 'phx_join', { config, access_token: this.token }]);
     } catch (error) {
       if (this.joinRef !== joinRef || this.left) return;
+      if (error.message === 'timeout') this.realtime.check(); // is it the line?
       if (FATAL.test(error.message)) this.handlers.onRefused?.(error.message);
       else this.later();
       return;
@@ -206,6 +292,17 @@ class Channel {
     if (this.joinRef) this.realtime.cast([this.joinRef, this.topic, 'phx_leave', {}]);
     if (this.realtime.channels.get(this.topic) === this) this.realtime.channels.delete(this.topic);
   }
+}
+
+/** Call `action` when the machine slept or its clock was set; returns a function that ends it. */
+function whenJumped(action) {
+  let [real, steady] = [Date.now(), performance.now()];
+  return every(LOOK_MS, () => {
+    const [realNow, steadyNow] = [Date.now(), performance.now()];
+    const [byClock, bySteady] = [realNow - real, steadyNow - steady];
+    [real, steady] = [realNow, steadyNow];
+    if (bySteady > LOOK_MS + SLEPT_MS || Math.abs(byClock - bySteady) > SLEPT_MS) action();
+  });
 }
 
 function readText(text) {

@@ -1,5 +1,7 @@
 // Reading the intercom key from a QR code with the camera, where the browser can.
 
+import { t } from './texts.js';
+
 const EVERY_MS = 200; // between two looks; a hand needs longer to hold still
 
 export function available() {
@@ -9,7 +11,7 @@ export function available() {
 /** Show the camera in a dialog; returns the text of the first QR code, or '' when closed. */
 export async function scan(dialog, video) {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: 'environment' } }).catch(() => {
-    throw new Error('The browser did not give the camera. Type the key instead.');
+    throw new Error(t('key.camera'));
   });
   const detector = new window.BarcodeDetector({ formats: ['qr_code'] });
   video.srcObject = stream;

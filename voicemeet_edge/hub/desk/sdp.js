@@ -2,6 +2,8 @@
 // header extension, no address the policy keeps. Rule: applied to everything that comes in or goes out.
 
 const OPUS_FMTP = 'minptime=10;useinbandfec=1;stereo=0;sprop-stereo=0;cbr=1'; // RFC 7587 6.1
+const MAX_CANDIDATES = 32; // of a description; each costs the other side a check
+const RESERVED = 4; // of them for each kind and address family
 const FEEDBACK = /^a=(?:rtcp-fb|extmap|extmap-allow-mixed|rtcp-rsize)/; // extmap: audio level shows speech
 
 /** The one SHA-256 fingerprint in a description, or '' when there is none, another, or more than one. */
@@ -10,6 +12,21 @@ export function fingerprint(sdp) {
   const [one, ...others] = new Set(said.map((line) => line.slice(14).trim().toUpperCase()));
   const value = /^SHA-256 ((?:[0-9A-F]{2}:){31}[0-9A-F]{2})$/.exec(one ?? '')?.[1];
   return value && !others.length ? `sha-256 ${value}` : '';
+}
+
+/**
+ * Whether a candidate names an address, or an .local name that only this network resolves (RFC 8828). Any
+ * other name the browser would look up, and so tell the peer's own name server who and where we are.
+ */
+export function isAddressed(candidate) {
+  const address = candidate.split(' ')[4] ?? '';
+  return /^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:.]*:[0-9a-f:.]*|[a-z0-9-]{1,63}\.local)$/i.test(address);
+}
+
+/** The description without candidates that would have to be looked up. */
+export function addressedOnly(sdp) {
+  const lines = sdp.split(/\r?\n/).filter((line) => !/^a=candidate:/i.test(line) || isAddressed(line));
+  return lines.join('\r\n');
 }
 
 /** Keep Opus only and our parameters; leaves every other line alone. */
@@ -37,14 +54,33 @@ export function publicCandidate(candidate, policy) {
   return candidate.replace(/ raddr \S+ rport \d+/, ' raddr 0.0.0.0 rport 9');
 }
 
-/** What we send: candidates by policy, and no address anywhere else. */
+/**
+ * The best of many candidate lines, in their order: by priority, but some of every kind and address family. A
+ * laptop with containers and VPNs tells dozens before the relay that works, and a description has its limit.
+ */
+export function best(lines, limit = MAX_CANDIDATES) {
+  if (lines.length <= limit) return lines;
+  const ranked = [...lines].sort((one, other) => other.split(' ')[3] - one.split(' ')[3]);
+  const groups = new Map();
+  for (const line of ranked) {
+    const fields = line.split(' ');
+    const group = `${fields[7]} ${fields[4].includes(':')}`;
+    groups.set(group, [...(groups.get(group) ?? []), line]);
+  }
+  const kept = new Set([...groups.values()].flatMap((group) => group.slice(0, RESERVED)));
+  for (const line of ranked) if (kept.size < limit) kept.add(line);
+  return lines.filter((line) => kept.has(line));
+}
+
+/** What we send: the best candidates the policy allows, and no address anywhere else. */
 export function forTheWire(sdp, policy) {
+  const candidates = sdp.split(/\r?\n/).filter((line) => line.startsWith('a=candidate:'));
+  const kept = new Set(best(candidates.filter((line) => publicCandidate(line.slice(2), policy))));
   const lines = [];
   for (const line of sdp.split(/\r?\n/)) {
     if (!line) continue;
     if (line.startsWith('a=candidate:')) {
-      const candidate = publicCandidate(line.slice(2), policy);
-      if (candidate) lines.push(`a=${candidate}`);
+      if (kept.has(line)) lines.push(`a=${publicCandidate(line.slice(2), policy)}`);
     } else {
       lines.push(
         line

@@ -3,6 +3,9 @@
 // direction, under this event, and never before. The key itself never leaves WebCrypto.
 
 const VERSION = 1;
+const FRESH_BYTES = 16; // random, of each end for each call: keys never come again
+const MAX_HEARD = 16; // freshnesses of the peer we bear; an honest one has one
+const KNOCKS = ['hello', 'bye']; // what may be said before the other's freshness is known
 const PREFIX_BYTES = 4; // random part of the nonce: a reloaded page never repeats one
 const TAG_BYTES = 16;
 const SMALL_BYTES = 1024; // every message without a session description has this one size
@@ -21,49 +24,61 @@ export class SealError extends Error {
   }
 }
 
-const hkdf = (callId, info) => ({
+const hkdf = (callId, fresh, info) => ({
   name: 'HKDF',
   hash: 'SHA-256',
-  salt: text.encode(callId),
+  salt: new Uint8Array([...text.encode(callId), ...fresh]),
   info: text.encode(`voicemeet-edge v${VERSION} ${info}`),
 });
 
-async function direction(key, callId, sender) {
+/** Short key id and cipher of what `sender` seals with; `knock`: while it knows only its own freshness. */
+async function direction(key, callId, sender, fresh, knock = false) {
   const way = sender === 'a' ? 'a>b' : 'b>a';
   const aes = { name: 'AES-GCM', length: 256 };
+  const [idOf, cipherOf] = knock ? ['knock id', 'knock'] : ['key id', 'signaling'];
   const [id, cipher] = await Promise.all([
-    crypto.subtle.deriveBits(hkdf(callId, `key id ${way}`), key, 48),
-    crypto.subtle.deriveKey(hkdf(callId, `signaling ${way}`), key, aes, false, ['encrypt', 'decrypt']),
+    crypto.subtle.deriveBits(hkdf(callId, fresh, `${idOf} ${way}`), key, 48),
+    crypto.subtle.deriveKey(hkdf(callId, fresh, `${cipherOf} ${way}`), key, aes, false, ['encrypt', 'decrypt']),
   ]);
   return { id: toBase64url(new Uint8Array(id)), cipher };
 }
 
-function algorithm(prefix, seq, slot, event) {
+const byId = (directions) => new Map(directions.map(({ id, cipher }) => [id, cipher]));
+
+function algorithm(prefix, seq, slot, event, fresh) {
   const iv = new Uint8Array(PREFIX_BYTES + 8);
   iv.set(prefix);
   new DataView(iv.buffer).setBigUint64(PREFIX_BYTES, BigInt(seq));
-  return { name: 'AES-GCM', iv, additionalData: text.encode(`voicemeet-edge v${VERSION} sealed\n${slot}\n${event}`) };
+  return { name: 'AES-GCM', iv, additionalData: text.encode(`voicemeet-edge v${VERSION} sealed\n${slot}\n${event}\n${fresh}`) };
 }
 
+/**
+ * Until the peer's freshness is known we knock: a hello (or a goodbye) under a key that only says that its
+ * sender has the intercom key. All else is under a key of both ends' freshness: of this call and no other.
+ */
 export class Sealer {
-  /** `keys`: one or two CryptoKeys (HKDF); the first seals, all of them open. */
-  static async make(keys, callId, slot, prefix = crypto.getRandomValues(new Uint8Array(PREFIX_BYTES))) {
-    const peer = slot === 'a' ? 'b' : 'a';
-    const [send, ...receive] = await Promise.all([
-      direction(keys[0], callId, slot),
-      ...keys.map((key) => direction(key, callId, peer)),
-    ]);
-    return new Sealer(slot, peer, send, new Map(receive.map(({ id, cipher }) => [id, cipher])), prefix);
+  /** `keys`: one or two CryptoKeys (HKDF); the first seals, all of them open. The rest is for vectors. */
+  static async make(keys, callId, slot, { prefix = random(PREFIX_BYTES), fresh = random(FRESH_BYTES) } = {}) {
+    const send = await direction(keys[0], callId, slot, fresh, true);
+    return new Sealer({ keys, callId, slot, prefix, fresh, send });
   }
 
-  constructor(slot, peer, send, receive, prefix) {
-    Object.assign(this, { slot, peer, sendWith: send, receive, prefix });
+  constructor(own) {
+    Object.assign(this, own);
+    this.peer = this.slot === 'a' ? 'b' : 'a';
     this.sealed = true;
     this.opened = 0;
+    this.proven = null; // the peer's freshness, once it sealed with ours
+    this.heard = new Map(); // by the peer's freshness: what it seals with, what we do
     this.refused = {};
     this.used = new Set(); // sequence numbers: a nonce is used once
     this.newest = 0;
     this.seen = new Set();
+  }
+
+  /** Whether the peer has shown that it is there now, in this call. */
+  get verified() {
+    return this.proven !== null;
   }
 
   refuse(code) {
@@ -77,36 +92,67 @@ export class Sealer {
     this.used.add(seq);
     const plain = pad(text.encode(JSON.stringify(message)));
     if (!plain) throw this.refuse('too_big');
-    const how = algorithm(this.prefix, seq, this.slot, event);
-    const box = new Uint8Array(await crypto.subtle.encrypt(how, this.sendWith.cipher, plain));
+    const f = toBase64url(this.fresh);
+    const { id: k, cipher } = this.send;
+    const how = algorithm(this.prefix, seq, this.slot, event, f);
+    const box = new Uint8Array(await crypto.subtle.encrypt(how, cipher, plain));
     const whole = new Uint8Array(PREFIX_BYTES + box.length);
     whole.set(this.prefix);
     whole.set(box, PREFIX_BYTES);
-    return { v: VERSION, slot: this.slot, seq, k: this.sendWith.id, sealed: toBase64url(whole) };
+    return { v: VERSION, slot: this.slot, seq, f, k, sealed: toBase64url(whole) };
   }
 
+  /** While `verified` stays false afterwards it was a knock, perhaps of an earlier call: only to be answered. */
   async open(event, payload) {
     const envelope = read(payload);
     if (typeof envelope === 'string') throw this.refuse(envelope);
-    const { slot, seq, k, box } = envelope;
+    const { slot, seq, f, k, box } = envelope;
     if (slot === this.slot) throw this.refuse('reflection');
-    this.checkWindow(seq);
-    const cipher = this.receive.get(k);
+    if (this.verified) this.checkWindow(seq);
+    const heard = await this.hear(f);
+    if (!heard) throw this.refuse('not_fresh');
+    const knock = heard.knock.has(k);
+    const cipher = (knock ? heard.knock : heard.call).get(k);
     if (!cipher) throw this.refuse('wrong_key');
+    if (knock && !KNOCKS.includes(event)) throw this.refuse('not_fresh');
     let message;
     try {
-      const how = algorithm(box.subarray(0, PREFIX_BYTES), seq, this.peer, event);
+      const how = algorithm(box.subarray(0, PREFIX_BYTES), seq, this.peer, event, f);
       message = unpad(await crypto.subtle.decrypt(how, cipher, box.subarray(PREFIX_BYTES)));
     } catch {
       throw this.refuse('seal_broken');
     }
     if (message?.v !== VERSION || message.slot !== slot || message.seq !== seq) throw this.refuse('seal_broken');
+    this.heard.set(f, heard);
+    if (knock && !this.verified) {
+      this.send = heard.send;
+      return message;
+    }
+    if (this.verified && f !== this.proven) throw this.refuse('not_fresh');
     this.checkWindow(seq); // the same envelope twice at once: both were waiting for WebCrypto
+    this.proven = f;
+    this.send = heard.send;
     this.newest = Math.max(this.newest, seq);
     this.seen.add(seq);
     for (const old of this.seen) if (old <= this.newest - WINDOW) this.seen.delete(old);
     this.opened += 1;
     return message;
+  }
+
+  /** The keys of a peer with this freshness; null for one too many, or not the proven one. */
+  async hear(f) {
+    if (this.verified && f !== this.proven) return null;
+    if (this.heard.has(f)) return this.heard.get(f);
+    if (this.heard.size >= MAX_HEARD) return null;
+    const { keys, callId, slot, peer } = this;
+    const theirs = fromBase64url(f);
+    const pair = slot === 'a' ? [...this.fresh, ...theirs] : [...theirs, ...this.fresh];
+    const [knock, call, send] = await Promise.all([
+      Promise.all(keys.map((key) => direction(key, callId, peer, theirs, true))),
+      Promise.all(keys.map((key) => direction(key, callId, peer, pair))),
+      direction(keys[0], callId, slot, pair),
+    ]);
+    return { knock: byId(knock), call: byId(call), send };
   }
 
   checkWindow(seq) {
@@ -115,8 +161,14 @@ export class Sealer {
   }
 }
 
+const random = (count) => crypto.getRandomValues(new Uint8Array(count));
+
 /** The end without a key: passes messages through and refuses sealed ones. */
 export class NoSeal {
+  get verified() {
+    return this.opened > 0;
+  }
+
   constructor() {
     this.sealed = false;
     this.opened = 0;
@@ -141,15 +193,16 @@ export class NoSeal {
 function read(payload) {
   if (!payload || typeof payload !== 'object' || Array.isArray(payload)) return 'malformed';
   if (!('sealed' in payload)) return 'peer_not_sealed';
-  const { v, slot, seq, k, sealed } = payload;
+  const { v, slot, seq, f, k, sealed } = payload;
   if (v !== VERSION || (slot !== 'a' && slot !== 'b') || typeof k !== 'string') return 'malformed';
   if (!Number.isSafeInteger(seq) || seq < 1 || typeof sealed !== 'string') return 'malformed';
+  if (typeof f !== 'string' || f.length !== 22 || toBase64url(fromBase64url(f) ?? []) !== f) return 'malformed';
   if (sealed.length > MAX_SEALED_CHARS) return 'too_big';
   const box = fromBase64url(sealed);
   if (!box || toBase64url(box) !== sealed) return 'malformed'; // one box has one spelling
   const size = box.length - PREFIX_BYTES - TAG_BYTES;
   if (size !== SMALL_BYTES && (size <= 0 || size % STEP_BYTES)) return 'truncated';
-  return { slot, seq, k, box };
+  return { slot, seq, f, k, box };
 }
 
 function pad(message) {

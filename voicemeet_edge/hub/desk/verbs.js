@@ -1,4 +1,4 @@
-// The six verbs of wire contract version 1 (docs/contract.md), as seen from a browser.
+// The verbs of wire contract version 1 (docs/contract.md), as seen from a browser.
 
 const TIMEOUT_MS = 8_000; // a verb is answered in milliseconds; a dead server must not hold the desk
 

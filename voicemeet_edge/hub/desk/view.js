@@ -1,110 +1,206 @@
-// What the page shows. Rule: one function of the state; nothing here decides anything.
+// What the page shows. Rule: one function of the model; nothing here decides anything, and every sentence comes
+// from the catalogue.
+//
+// The model: state, pool, role, keys, pass, refusal, silent, silentCallers, canReport, report ([key, values]),
+// doors (how many are on line, null when not told), doorList ([{door, name}]), waiting (callers that wait meanwhile),
+// missed ({count, at, name} or null), mismatch (a reason, until it was seen), away (null or {until} or {hours}),
+// last (the call that ended), testing (a test of the sound holds the microphone), and call: phase, name, peerRings, announce, words, unchecked, warned, microphoneOpen,
+// muted, door (null, or {state, reason} of a door that can be opened).
+
+import { hidesSizes } from './media.js';
+import { KINDS } from './reasons.js';
+import { ago, count, has, t, timeOfDay } from './texts.js';
+import { numbers } from './words.js';
 
 const $ = (id) => document.getElementById(id);
 
-/** state: [headline, sentence, icon]. */
-const STATES = {
-  setup: ['VoiceMeet desk', 'Say where this desk answers, then go on duty.', 'door'],
-  starting: ['One moment', 'Connecting to the server.', 'dots'],
-  asking: ['Allow the microphone', 'The browser asks for the microphone now. It is opened only while you talk.', 'microphone'],
-  insecure: ['This page needs https', 'Browsers give the microphone only to pages that came over https or from this machine.', 'warning'],
-  no_microphone: ['No microphone', 'Allow the microphone for this page in the browser, plug one in if there is none, then try again.', 'warning'],
-  offline: ['Not connected', 'The server does not answer. This desk keeps trying; nobody can reach it meanwhile.', 'cloud'],
-  ready: ['Ready', 'Somebody who presses call will ring here.', 'bell'],
-  ready_caller: ['Ready', 'Press Call to talk.', 'phone'],
-  refused: ['Not admitted', 'The server does not let this desk in just now. It tries again by itself.', 'warning'],
-  seeking: ['Looking', 'Looking for somebody who answers.', 'dots'],
-  calling: ['Calling', 'Found somebody. Waiting until it rings there.', 'dots'],
-  rings_there: ['Ringing there', 'It rings at the other side.', 'bell'],
-  ringing: ['Somebody is calling', 'Your microphone is closed until you answer.', 'bell'],
-  connecting: ['Connecting', 'Setting up the encrypted line.', 'dots'],
-  talking: ['Talking', 'The line is encrypted from end to end.', 'phone'],
-  reconnecting: ['Line lost', 'Trying to bring the line back. You are not heard just now.', 'cloud'],
-  ended: ['Call ended', '', 'door'],
+const ICONS = {
+  setup: 'door', asking: 'microphone', insecure: 'warning', offline: 'cloud', refused: 'warning',
+  microphone_denied: 'microphone', microphone_missing: 'microphone', microphone_busy: 'microphone',
+  ready: 'bell', ready_no_doors: 'warning', ready_caller: 'phone', disturb: 'bell-off', rings_there: 'bell',
+  ringing: 'bell', talking: 'phone', unproved: 'phone', announcing: 'megaphone', unchecked: 'warning',
+  reconnecting: 'cloud', ended: 'phone-down', elsewhere: 'phone',
 };
+const OFF_DUTY = ['setup', 'insecure'];
+const WAITING = ['ready', 'offline', 'refused', 'starting', 'disturb'];
+const NO_MICROPHONE = ['microphone_denied', 'microphone_missing', 'microphone_busy'];
+const NO_COUNT = ['ready_no_doors', 'disturb'];
 
-/** Why a call ended; by our word or the other side's. */
-const REASONS = {
-  hung_up: ['You hung up.', 'The other side hung up.'],
-  declined: ['You declined the call.', 'The other side declined the call.'],
-  reported: ['You reported the call.', 'The other side ended the call.'],
-  no_answer: ['Nobody answered in time.', 'The other side did not wait any longer.'],
-  cancelled: ['You stopped the call.', 'The other side stopped calling.'],
-  peer_absent: ['The other side did not appear.', 'The other side gave up waiting.'],
-  shutdown: ['This desk was closed.', 'The other side was switched off.'],
-  busy: ['This desk is busy.', 'The other side is busy.'],
-  time_limit: ['The longest call length was reached.', 'The longest call length was reached.'],
-  microphone_refused: ['The browser did not give the microphone.', 'The other side has no microphone.'],
-  microphone_lost: ['The microphone is gone. Is it still plugged in?', 'The other side lost its microphone.'],
-  connect_timeout: ['No line could be set up between the two sides.', 'The other side could not set up the line.'],
-  path_lost: ['The line did not come back.', 'The line did not come back.'],
-  peer_not_sealed: ['The other side has no intercom key. This desk only speaks sealed.', 'The other side refused: the intercom keys do not fit.'],
-  peer_sealed: ['The other side speaks sealed, and this desk has no intercom key.', 'The other side refused: the intercom keys do not fit.'],
-  wrong_key: ['The other side has a different intercom key.', 'The other side refused: the intercom keys do not fit.'],
-  distrust: ['Somebody may be sitting in the middle. Do not trust this connection.', 'The other side does not trust this connection.'],
-};
-const DISTRUST = new Set([
-  'peer_not_sealed', 'peer_sealed', 'wrong_key', 'distrust', 'bad_commitment', 'words_changed', 'words_order',
-  'fingerprint_mismatch', 'fingerprint_changed', 'no_fingerprint', 'not_encrypted',
-]);
+const isDistrust = (reason) => KINDS[reason] === 'distrust';
+const KEYS_DIFFER = ['peer_not_sealed', 'peer_sealed', 'wrong_key'];
 
-const ROLES = { answerer: 'answers calls', caller: 'calls', either: 'talks with whoever calls' };
-
+/** Why a call ended, by our word or the other side's. */
 export function reasonText({ reason, byPeer }) {
-  const known = REASONS[reason] ?? (DISTRUST.has(reason) ? REASONS.distrust : null);
-  return known ? known[byPeer ? 1 : 0] : byPeer ? 'The other side ended the call.' : 'The call did not work.';
+  const known = has(`end.${reason}`) ? reason : isDistrust(reason) ? 'distrust' : 'failed';
+  return t(`end.${known}${byPeer ? '.peer' : ''}`);
 }
 
-let announced = '';
-
-/** Show a model: {state, pool, role, keys, call, last, report}. */
 export function show(model) {
   const { state, call } = model;
-  const looks = state === 'calling' && call?.peerRings ? 'rings_there' : state === 'ready' && model.role !== 'answerer' ? 'ready_caller' : state;
-  const [headline, sentence, icon] = STATES[looks];
-  const distrust = state === 'ended' && DISTRUST.has(model.last?.reason);
-  document.body.dataset.state = distrust ? 'distrust' : state;
-  document.title = `${state === 'ringing' ? '(1) ' : ''}${headline} · VoiceMeet desk`;
-  $('headline').textContent = distrust ? 'Not trusted' : headline;
-  $('sentence').textContent = state === 'ended' ? reasonText(model.last) : sentence;
-  $('icon').setAttribute('href', `#icon-${distrust ? 'warning' : icon}`);
-  $('setup').hidden = !['setup', 'insecure', 'no_microphone'].includes(state);
-  $('start').textContent = state === 'no_microphone' ? 'Try again' : 'Go on duty';
+  const looks = looksOf(model);
+  const distrust = state === 'ended' && isDistrust(model.last?.reason);
+  const name = (state === 'ended' ? model.last?.name : call?.name) ?? null;
+  const headline = t(distrust ? 'state.distrust' : `state.${looks}`);
+  const told = ['unchecked', 'elsewhere'].includes(looks) ? looks : state;
+  document.body.dataset.state = distrust ? 'distrust' : told;
+  document.body.dataset.warns = looks === 'ready_no_doors'; // it would ring: ready all the same
+  // A door with a name is what the person wants to read first; the state stands above it.
+  $('headline').textContent = name ?? headline;
+  $('kicker').hidden = !name;
+  $('kicker').textContent = name ? headline : '';
+  $('sentence').textContent = sentenceOf(model, looks);
+  $('icon').setAttribute('href', `#icon-${distrust ? 'warning' : (ICONS[looks] ?? 'dots')}`);
+  const line = state === 'ringing' && name ? t('named.calling', { name }) : name ? `${name}: ${headline}` : headline;
+  document.title = `${state === 'ringing' ? '(1) ' : ''}${line} · ${t('app.name')}`;
   showButtons(model);
-  showDetails(model);
-  announce(state, `${$('headline').textContent}. ${$('sentence').textContent}`);
+  showBeside(model, looks);
+  showCall(model);
+  showSetup(model);
+  announce(state, `${line}. ${$('sentence').textContent}`);
 }
 
-function showButtons({ state, role, call, canReport }) {
+/** How a state is to be shown. */
+function looksOf({ state, role, call, doors, last }) {
+  if (state === 'calling' && call?.peerRings) return 'rings_there';
+  if (state === 'ready' && role !== 'answerer') return 'ready_caller';
+  if (state === 'ready' && doors === 0) return 'ready_no_doors';
+  if (state === 'ended' && last?.reason === 'answered_elsewhere') return 'elsewhere';
+  if (state === 'talking' && call?.announce) return 'announcing';
+  if (state !== 'talking' || call?.words) return state;
+  return call?.unchecked ? 'unchecked' : 'unproved';
+}
+
+function sentenceOf({ state, last, refusal, pool, silentCallers, away }, looks) {
+  if (looks === 'ended') return reasonText(last);
+  if (state === 'offline' && has(`offline.${refusal}`)) return t(`offline.${refusal}`);
+  if (state === 'refused' && has(`refusal.${refusal}`)) return t(`refusal.${refusal}`, { pool });
+  if (looks === 'ready' && silentCallers > 1) return t('silent_callers');
+  if (state === 'disturb' && away?.until) return t('state.disturb.until', { time: timeOfDay(away.until) });
+  if (state === 'disturb' && away?.hours) return t('state.disturb.hours', away.hours);
+  return t(`state.${looks}.more`, { pool });
+}
+
+function showButtons({ state, role, call, canReport, away }) {
   const inCall = Boolean(call) && call.phase !== 'arriving';
+  const talking = ['talking', 'reconnecting'].includes(state);
   $('answer').hidden = state !== 'ringing';
   $('call').hidden = !(state === 'ready' && role !== 'answerer');
   $('hangup').hidden = !inCall && state !== 'seeking';
-  $('hangup').querySelector('span').textContent = { ringing: 'Decline', seeking: 'Stop looking', calling: 'Stop calling' }[state] ?? 'Hang up';
+  const word = { ringing: 'decline', seeking: 'stop_looking', calling: 'stop_calling' }[state] ?? 'hangup';
+  $('hangup').querySelector('span').textContent = t(`do.${word}`);
+  $('mute').hidden = !(talking && call?.microphoneOpen);
+  $('mute').setAttribute('aria-pressed', Boolean(call?.muted));
+  $('open').hidden = !(state === 'talking' && call?.door);
+  $('open').disabled = ['asking', 'open'].includes(call?.door?.state);
+  $('again').hidden = !NO_MICROPHONE.includes(state);
+  $('free').hidden = !(state === 'disturb' && !away?.hours);
+  $('disturb').hidden = !(state === 'ready' && role === 'answerer');
   $('report').hidden = !canReport;
-  $('off').hidden = inCall || !['ready', 'offline', 'refused', 'starting'].includes(state);
+  $('off').hidden = inCall || ![...WAITING, ...NO_MICROPHONE].includes(state);
 }
 
-function showDetails({ state, pool, role, keys, call, last, report }) {
-  $('where').textContent = state === 'setup' ? '' : `${pool} · ${ROLES[role]}`;
-  $('microphone').hidden = !call?.microphoneOpen;
-  const talking = ['connecting', 'talking', 'reconnecting'].includes(state);
-  const sealed = keys.length > 0;
-  $('seal').dataset.sealed = sealed;
-  $('seal').textContent = sealed ? `Sealed with key “${keys[0].check}”` : 'No intercom key';
-  $('words').hidden = !(talking && call?.words);
-  $('words-list').textContent = call?.words?.join(' · ') ?? '';
-  $('words-help').textContent = sealed
-    ? 'Sealed and checked: these words only confirm it.'
-    : 'If the other side sees or hears the same words, nobody sits in between.';
-  $('warning').hidden = !call?.warned;
+/** What stands beside the state: clock, doors, what was missed, what to look after. */
+function showBeside(model, looks) {
+  const { state, silent, report, missed, mismatch, waiting, doors, doorList, keys } = model;
+  const resting = ['ready', 'disturb'].includes(state);
+  $('clock').hidden = !resting;
+  $('time').textContent = timeOfDay(new Date());
+  $('doors').textContent = doors === null || doors === undefined || NO_COUNT.includes(looks) ? '' : count('doors', doors);
+  $('silent').hidden = !silent || OFF_DUTY.includes(state) || NO_MICROPHONE.includes(state);
+  $('sizes').hidden = hidesSizes || state === 'setup';
   $('notice').hidden = !report;
-  $('notice').textContent = report ?? '';
-  $('key-state').textContent = sealed
-    ? `In use: “${keys[0].check}”.${keys[1] ? ` Also accepted: “${keys[1].check}”.` : ''}`
-    : 'None on this browser. Calls are encrypted; compare the check words to be sure of it.';
+  $('notice').textContent = report ? t(...report) : '';
+  $('waiting').hidden = !(waiting > 0) || resting;
+  $('waiting').textContent = waiting > 0 ? count('waiting', waiting) : '';
+  $('missed').hidden = !missed || !resting;
+  $('missed-text').textContent = missed ? missedText(missed) : '';
+  $('mismatch').hidden = !mismatch || state === 'ended';
+  const about = KEYS_DIFFER.includes(mismatch) ? (keys.length ? 'with_key' : 'without_key') : 'tampered';
+  $('mismatch-title').textContent = t(about === 'tampered' ? 'state.distrust' : 'mismatch.title');
+  $('mismatch-text').textContent = mismatch ? t(`mismatch.${about}`, { check: keys[0]?.check }) : '';
+  showDoors(resting ? (doorList ?? []) : []);
+}
+
+function missedText({ count: n, at, name }) {
+  const what = count('missed', n, { when: ago(Date.now() - at) });
+  return name ? t('missed.from', { what, name }) : what;
+}
+
+/** The doors that can be called: each with its two buttons. */
+function showDoors(doors) {
+  $('door-list').hidden = !doors.length;
+  const wanted = doors.map(({ door, name }) => `${door} ${name}`).join('\n') + document.documentElement.lang;
+  if ($('door-rows').dataset.shown === wanted) return; // so that a button that has the focus stays
+  $('door-rows').dataset.shown = wanted;
+  $('door-rows').replaceChildren(...doors.map(({ door, name }) => doorRow(door, name || t('doors.nameless'))));
+}
+
+function doorRow(door, name) {
+  const row = document.createElement('li');
+  const label = document.createElement('span');
+  label.textContent = name;
+  row.append(label);
+  for (const kind of ['call', 'announce']) {
+    const button = document.createElement('button');
+    Object.assign(button, { type: 'button', textContent: t(`do.${kind}`) });
+    Object.assign(button.dataset, { door, kind, name });
+    button.setAttribute('aria-label', t(`doors.${kind}`, { name }));
+    row.append(button);
+  }
+  return row;
+}
+
+/** What belongs to a call: the open microphone, the check words, the door that can be opened. */
+function showCall({ state, call, keys, testing }) {
+  $('microphone').hidden = !(call?.microphoneOpen || testing);
+  $('microphone').dataset.muted = Boolean(call?.muted);
+  $('microphone').textContent = t(call?.muted ? 'microphone.muted' : 'microphone.open');
+  $('warning').hidden = !call?.warned;
+  const inCall = ['connecting', 'talking', 'reconnecting'].includes(state);
+  $('words').hidden = !(inCall && call?.words);
+  const [words, asNumbers] = call?.words ? [call.words.join(' · '), numbers(call.words).join(' · ')] : ['', ''];
+  // The list is English; people of other languages compare the numbers, so those come first there.
+  const english = document.documentElement.lang === 'en';
+  $('words-list').textContent = english ? words : asNumbers;
+  $('words-numbers').textContent = call?.words ? (english ? t('words.numbers', { numbers: asNumbers }) : words) : '';
+  $('words-numbers').lang = 'en';
+  $('words-help').textContent = t(keys.length ? 'words.sealed' : 'words.compare');
+  const door = call?.door;
+  $('door').hidden = !door || door.state === 'ready';
+  $('door').textContent = door ? doorText(door) : '';
+  showLength({ state, call });
+}
+
+function doorText({ state, reason }) {
+  return has(`door.${state}.${reason}`) ? t(`door.${state}.${reason}`) : has(`door.${state}`) ? t(`door.${state}`) : '';
+}
+
+/** How long the call lasts; also called by the clock, every second. */
+export function showLength({ state, call }) {
+  const talks = ['talking', 'reconnecting'].includes(state) && typeof call?.talkingSince === 'number';
+  $('length').hidden = !talks;
+  if (!talks) return;
+  const seconds = Math.max(0, Math.floor((performance.now() - call.talkingSince) / 1000));
+  $('length').textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+}
+
+function showSetup({ state, pool, role, keys, pass }) {
+  const sealed = keys.length > 0;
+  const [check, other] = keys.map((key) => key.check);
+  $('setup').hidden = state !== 'setup';
+  $('where').textContent = OFF_DUTY.includes(state) ? '' : `${pool} · ${t(`role.${role}`)}`;
+  $('seal').dataset.sealed = sealed;
+  $('seal').textContent = sealed ? t('sealed', { check }) : t('unsealed');
+  $('key-label').textContent = t('key.label', { command: 'voicemeet-edge keygen' });
+  $('pass-label').textContent = t('pass.label', { command: 'voicemeet-edge pass' });
+  $('pool').title = t('pool.form');
+  $('pass-state').textContent = t(pass ? 'pass.there' : 'pass.none');
+  $('forget-pass').hidden = !pass;
+  $('key-state').textContent = t(sealed ? (other ? 'key.both' : 'key.used') : 'key.none', { check, other });
   $('forget').hidden = !sealed;
 }
+
+let announced = '';
 
 /** Screen readers hear each state once; a call is worth an interruption. */
 function announce(state, text) {

@@ -107,3 +107,8 @@ export class WordsExchange {
     return Array.from(digest.subarray(0, WORDS), (byte, at) => (at % 2 ? ODD : EVEN)[byte]);
   }
 }
+
+/** The words as people of different languages can compare them: each as the byte it stands for. */
+export function numbers(words) {
+  return words.map((word, at) => (at % 2 ? ODD : EVEN).indexOf(word));
+}

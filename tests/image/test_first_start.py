@@ -1,0 +1,143 @@
+"""From a flashed card to a system: settings, refusals, old Imagers, no network, two disks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.image import card
+from tests.machine.qemu import Machine, System
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
+
+SETTINGS = """\
+[backend]
+url = "https://127.0.0.1:8443"
+apikey = "secret-of-the-hub-0123456789"
+[call]
+pool = "frontdesk"
+[panel]
+factory = "none"
+"""
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBfjF2GzAnYEc5FS0zHnWlZdZWj5aCvuXqmH2bLnDQvN desk\n"
+
+
+def test_the_cards_files_are_taken_over_and_kept(fresh: Callable[[], System]) -> None:
+    system = fresh()
+    card.put(system.disk, "voicemeet.toml", SETTINGS)
+    card.put(system.disk, "authorized_keys", KEY)
+    card.put(
+        system.disk,
+        "network.toml",
+        '[system]\nhostname = "lobby"\n[wifi]\nssid = "x"\npassword = "password"\n',
+    )
+    with Machine(system) as machine:
+        said = machine.run(
+            """
+            systemctl is-system-running --wait
+            hostname; systemctl is-active ssh voicemeet-edge
+            stat -c %a /boot/firmware/voicemeet.toml /data/network/wpa_supplicant.conf
+            """,
+            check=False,
+        ).output.split()
+        identity = machine.run("cat /etc/machine-id /data/ssh/*.pub").output
+        machine.power_off()
+    assert said[1:] == ["lobby", "active", "active", "600", "600"]
+    assert not card.holds(system.disk, "secret-of-the-hub")
+    assert not card.holds(system.disk, 'password = "password"')
+    assert "(kept)" in (card.get(system.disk, "voicemeet.toml") or "")
+    assert card.get(system.disk, "authorized_keys") is None
+    # And again, without anything new on the card, then with one line changed by hand.
+    with Machine(system) as machine:
+        assert machine.run("cat /etc/machine-id /data/ssh/*.pub").output == identity
+        assert machine.run("test ! -e /run/voicemeet/card-changed; hostname").output.strip() == "lobby"
+        machine.power_off()
+    text = card.get(system.disk, "voicemeet.toml") or ""
+    card.put(system.disk, "voicemeet.toml", text.replace("frontdesk", "backdoor"))
+    with Machine(system) as machine:
+        kept = machine.run("cat /boot/firmware/voicemeet.toml").output
+        machine.power_off()
+    assert "backdoor" in kept
+    assert "secret-of-the-hub" in kept
+
+
+def test_wrong_settings_are_told_on_card_console_and_lamp(fresh: Callable[[], System]) -> None:
+    system = fresh()
+    card.put(system.disk, "voicemeet.toml", SETTINGS.replace("pool =", "pol ="))
+    with Machine(system) as machine:
+        said = machine.run(
+            """
+            until systemctl is-active -q voicemeet-edge-fault || systemctl is-failed -q voicemeet-edge; do
+                sleep 1
+            done
+            systemctl is-active voicemeet-edge-fault
+            """,
+            check=False,
+        ).output.split()
+        console = machine.last_words(200)
+        machine.power_off()
+    assert said[-1] in ("active", "activating")  # without GPIO it tries again and again
+    assert "call.pol" in console
+    status = card.get(system.disk, "voicemeet-status.txt") or ""
+    assert "NOT TAKEN OVER" in status
+    assert "call.pol" in status
+
+
+def test_an_old_imagers_traces_do_not_stop_it(fresh: Callable[[], System]) -> None:
+    """Imager 1.x writes firstrun.sh and these words: they neither run nor keep the system from starting."""
+    system = fresh()
+    card.put(system.disk, "firstrun.sh", "#!/bin/sh\ntouch /data/was-run\nreboot\n")
+    words = "systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot"
+    words += " systemd.unit=kernel-command-line.target"
+    with Machine(replace(system, append=f"{system.append} {words}")) as machine:
+        said = machine.run(
+            """
+            systemctl is-system-running --wait
+            test -e /data/was-run && echo was run
+            systemctl is-active multi-user.target
+            """,
+            check=False,
+        ).output.split()
+        machine.power_off()
+    assert said == ["running", "active"]
+    assert card.get(system.disk, "firstrun.sh") is None
+
+
+def test_it_starts_without_any_network(fresh: Callable[[], System]) -> None:
+    system = fresh()
+    card.put(system.disk, "voicemeet.toml", SETTINGS)
+    with Machine(replace(system, append=f"{system.append} modprobe.blacklist=virtio_net")) as machine:
+        said = machine.run(
+            "systemctl is-system-running --wait; ls /sys/class/net; systemctl is-active voicemeet-edge",
+            check=False,
+        ).output.split()
+        machine.power_off()
+    assert said == ["running", "lo", "active"]
+
+
+def test_a_second_disk_with_our_names_is_left_alone(fresh: Callable[[], System], tmp_path: Path) -> None:
+    system = fresh()
+    other = tmp_path / "usb.img"
+    shutil.copy(system.disk, other)
+    card.put(other, "voicemeet.toml", SETTINGS)
+    before = other.read_bytes()[: 64 << 20]
+    drive = f"file={other},format=raw,if=none,id=u0"
+    extra = ("-device", "qemu-xhci", "-drive", drive, "-device", "usb-storage,drive=u0")
+    with Machine(replace(system, extra=extra)) as machine:
+        said = machine.run(
+            """
+            cat /run/voicemeet/disk; findmnt -no SOURCE /data; findmnt -no SOURCE /boot/card
+            ls /sys/block | grep sd
+            """,
+            check=False,
+        ).output.split()
+        machine.power_off()
+    assert said[0] == "vda"
+    assert said[1].startswith("/dev/vda5")
+    assert said[2] == "/dev/vda1"
+    assert "sda" in said
+    assert other.read_bytes()[: 64 << 20] == before

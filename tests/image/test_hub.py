@@ -1,0 +1,86 @@
+"""The hub's image: flashed and powered, it serves a building without any file, and stays the same hub."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.image import card
+from tests.machine import system
+from tests.machine.qemu import Machine, System
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
+
+MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB
+
+
+def build_hub(arch: str, out: Path) -> System:
+    """The hub's image of an architecture, built when it is missing; its disk is not yet a card's size."""
+    command = [str(system.TOP / "image-build/build"), "--arch", arch, "--role", "hub", "--out", str(out)]
+    subprocess.run([*command, "--cache", str(system.CACHE)], check=True)
+    name = f"voicemeet-edge-hub-{arch}"
+    words = (out / f"{name}.cmdline").read_text().strip()
+    made = System(
+        out / f"{name}.img",
+        kernel=out / f"{name}.kernel",
+        initrd=out / f"{name}.initrd",
+        append=f"{words} console={'ttyS0' if arch == 'amd64' else 'ttyAMA0'}",
+        memory_mb=1024,
+        writable=True,
+    )
+    with made.disk.open("r+b") as file:
+        file.truncate(system.DISK_BYTES)
+    return made
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> System:
+    reason = system.why_not()
+    if reason:
+        pytest.skip(f"THE HUB'S IMAGE WAS NOT TESTED: {reason}")
+    return build_hub("amd64", tmp_path)
+
+
+def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> None:
+    ask = """
+        systemctl is-system-running --wait
+        systemctl is-active voicemeet-hub
+        systemctl is-enabled voicemeet-edge.path voicemeet-edge.service coturn
+        for n in $(seq 60); do pgrep -u voicemeet-hub turnserver >/dev/null && break; sleep 1; done
+        pgrep -u voicemeet-hub -c turnserver
+        hostname
+        ls -A /boot/firmware | wc -l
+    """
+    facts = """
+        voicemeet-edge device-settings | grep -E '^(apikey|tls_pin|url)' | sha256sum
+        awk '/MemTotal/ {t=$2} /MemAvailable/ {a=$2} END {print int((t-a)/1024)}' /proc/meminfo
+        systemd-analyze | head -n 1
+    """
+    # The card gets no file, and QEMU's network leads nowhere: coturn runs at the address that was handed out.
+    with Machine(hub) as machine:
+        said = machine.run(ask, check=False).output.split()
+        first = machine.run(facts).output.splitlines()
+        machine.power_off()
+    assert said == ["running", "active", "disabled", "disabled", "masked", "1", "voicemeet-hub", "0"]
+    print(f"the hub's image: memory {first[1]} MiB; {first[2]}")
+    assert int(first[1]) <= MEMORY_MB
+    status = card.get(hub.disk, "voicemeet-status.txt") or ""
+    assert "hub" in status
+    with Machine(hub) as machine:  # what its devices hold of it stays true
+        assert machine.run(facts).output.splitlines()[0] == first[0]
+        machine.power_off()
+
+
+def test_a_wrong_hub_file_is_refused_and_the_hub_goes_on(hub: System) -> None:
+    card.put(hub.disk, "hub.toml", "[match]\nopen_pool = ['*']\n")
+    with Machine(hub) as machine:
+        said = machine.run(
+            "systemctl is-system-running --wait; systemctl is-active voicemeet-hub", check=False
+        ).output.split()
+        machine.power_off()
+    assert said == ["running", "active"]
+    status = card.get(hub.disk, "voicemeet-status.txt") or ""
+    assert "NOT TAKEN OVER" in status
+    assert "open_pool" in status

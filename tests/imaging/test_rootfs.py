@@ -1,0 +1,44 @@
+"""What must not differ from build to build in the root's tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from imaging.rootfs import clean
+
+RELEASE = 1_800_000_000  # s since 1970
+OLDER, YOUNGER = RELEASE - 1000, RELEASE + 1000
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree with a package's file, one of its own, and what is made on the machine that built it."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(RELEASE))
+    for name in ("usr/lib/x/packaged", "usr/lib/x/patched", "usr/lib/x/generated", "etc/machine-id"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+        os.utime(path, (OLDER, OLDER))
+    os.utime(tmp_path / "usr/lib/x/patched", (YOUNGER, YOUNGER))
+    info = tmp_path / "var/lib/dpkg/info"
+    info.mkdir(parents=True)
+    (info / "x.list").write_text("/.\n/lib\n/lib/x\n/lib/x/packaged\n/usr/lib/x/patched\n")
+    return tmp_path
+
+
+def test_only_a_packages_own_files_keep_their_older_dates(root: Path) -> None:
+    clean(root)
+    dates = {str(p.relative_to(root)): p.lstat().st_mtime for p in [root, *root.rglob("*")]}
+    assert dates.pop("usr/lib/x/packaged") == OLDER  # its bytecode knows it by this date
+    assert set(dates.values()) == {float(RELEASE)}
+
+
+def test_what_is_a_machines_own_is_not_in_an_image(root: Path) -> None:
+    for name in ("etc/ssh/ssh_host_rsa_key", "var/lib/systemd/random-seed", "etc/shadow-", "var/log/a/x.log"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("secret")
+    clean(root)
+    assert not any(path.is_file() and path.read_text() == "secret" for path in root.rglob("*"))
+    assert (root / "etc/machine-id").read_text() == ""

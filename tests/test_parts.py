@@ -1,0 +1,60 @@
+"""The parts of `make test` are the whole: each test is in one of them, and in no other."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _pytest.mark.expression import Expression
+
+from tests.conftest import ALONE, TESTS, TOGETHER, Marks, pytest_ignore_collect
+
+PARTS = ("QUICK", "BESIDE", "ALONE")
+SLOW = ("system", "namespaces", "machine")
+
+
+def test_every_test_is_in_one_part() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    found = dict(re.findall(r"^(\w+) := (.+)$", makefile, re.MULTILINE))
+    parts = [Expression.compile(found[name]) for name in PARTS]
+    for marks in itertools.product((False, True), repeat=len(SLOW)):
+        for alone in {False, any(marks)}:  # the rest needs nothing, and so never the machine to itself
+            has = {**dict(zip(SLOW, marks, strict=True)), "alone": alone}
+            assert sum(part.evaluate(Marks(has)) for part in parts) == 1, has
+
+
+@pytest.mark.system
+def test_tests_of_one_kind_go_to_one_worker() -> None:
+    words = "-m pytest -v -n 2 --dist loadgroup tests/desk/test_reasons.py tests/test_secret.py"
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=TESTS.parent, env=outside, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    workers = re.findall(r"^\[(gw\d)\].*PASSED tests/desk/", done.stdout, re.MULTILINE)
+    assert len(workers) > 1
+    assert len(set(workers)) == 1, "one kind"
+    others = re.findall(r"^\[(gw\d)\].*PASSED tests/test_secret", done.stdout, re.MULTILINE)
+    assert set(others) != set(workers), "and the rest where there is room"
+
+
+def test_what_is_named_is_there() -> None:
+    assert [place for place in (*ALONE, *TOGETHER) if not (TESTS / place).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_left_out"),
+    [("not system and not machine", True), ("system", False), ("machine", False), ("", False), ("x", False)],
+)
+def test_a_folder_of_which_nothing_runs_is_not_read(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, expression: str, is_left_out: bool
+) -> None:
+    monkeypatch.setattr(pytestconfig.option, "markexpr", expression)
+    assert bool(pytest_ignore_collect(TESTS / "system", pytestconfig)) is is_left_out
+    assert pytest_ignore_collect(TESTS / "voice", pytestconfig) is None

@@ -1,0 +1,1 @@
+"""What a user of the hosted backend runs on his own machine."""

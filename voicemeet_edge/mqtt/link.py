@@ -1,0 +1,139 @@
+"""The device at an MQTT broker: tells what happens, and opens the door where that is allowed.
+
+The one rule: a broker that is slow, gone or hostile costs the device nothing but this; calls go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import aiomqtt
+
+from voicemeet_edge.call import observed
+from voicemeet_edge.mqtt.entities import UNLOCK, Entities, Post
+from voicemeet_edge.settings import Settings
+from voicemeet_edge.signaling.reconnect import Backoff
+from voicemeet_edge.timeouts import timeout
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED = 64  # things to tell; older ones are no news any more
+ANSWER_S = 10.0  # s for the broker to answer
+GOODBYE_S = 1.0  # s; whoever stops the device waits for it
+KEEPALIVE_S = 30  # s; a device that is gone is known as "offline" soon after
+
+
+class MqttLink:
+    """One device's connection, made anew for as long as the device runs."""
+
+    def __init__(self, settings: Settings, open_door: Callable[[float], Awaitable[bool]]) -> None:
+        """`open_door(seconds)` switches the lock and says whether it could."""
+        mqtt = settings.mqtt
+        may_open = mqtt.open_door and bool(settings.panel.relay_line)
+        name = settings.call.name or settings.status.name
+        self._settings = mqtt
+        self._seconds = settings.panel.relay_s
+        self._open_door = open_door
+        self._entities = Entities(name, mqtt.topic, mqtt.discovery, may_open)
+        self._posts: asyncio.Queue[Post] = asyncio.Queue(MAX_QUEUED)
+        self._closing: asyncio.TimerHandle | None = None
+
+    def observe(self, event: observed.Observed) -> None:
+        """Take an event of the device; never waits."""
+        self._queue(self._entities.take(event))
+        if isinstance(event, observed.DoorOpened):
+            if self._closing is not None:
+                self._closing.cancel()
+            loop = asyncio.get_running_loop()
+            self._closing = loop.call_later(event.seconds, lambda: self._queue(self._entities.locked()))
+
+    async def run(self) -> None:
+        """Be there until cancelled; connect again and again."""
+        backoff = Backoff()
+        try:
+            while True:
+                try:
+                    async with self._client() as client:
+                        backoff.succeeded(time.monotonic())
+                        logger.info("the MQTT broker is reached")
+                        try:
+                            await self._serve(client)
+                        except asyncio.CancelledError:
+                            await self._say_goodbye(client)
+                            raise
+                except (aiomqtt.MqttError, OSError, TimeoutError) as error:
+                    level = logging.DEBUG if backoff.failures else logging.WARNING
+                    logger.log(level, "the MQTT broker is not reached (%s); trying on", type(error).__name__)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
+        finally:
+            if self._closing is not None:
+                self._closing.cancel()
+
+    async def _say_goodbye(self, client: aiomqtt.Client) -> None:
+        """Say "offline": of who leaves in good order the broker says nothing."""
+        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+            async with timeout(GOODBYE_S):
+                await client.publish(self._entities.available, "offline", qos=1, retain=True)
+
+    def _client(self) -> aiomqtt.Client:
+        parts = urlsplit(self._settings.broker)
+        secure = parts.scheme == "mqtts"
+        return aiomqtt.Client(
+            parts.hostname or "",
+            parts.port or (8883 if secure else 1883),
+            username=self._settings.user or None,
+            password=self._settings.password.reveal() or None,
+            will=aiomqtt.Will(self._entities.available, "offline", qos=1, retain=True),
+            keepalive=KEEPALIVE_S,
+            timeout=ANSWER_S,
+            tls_context=ssl.create_default_context() if secure else None,
+            max_queued_incoming_messages=MAX_QUEUED,
+            max_queued_outgoing_messages=MAX_QUEUED,
+        )
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        if self._entities.has_lock:
+            await client.subscribe(self._entities.command, qos=1)
+        for post in self._entities.announce():
+            await _publish(client, post)
+        tasks = [asyncio.create_task(self._tell(client)), asyncio.create_task(self._listen(client))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell(self, client: aiomqtt.Client) -> None:
+        while True:
+            await _publish(client, await self._posts.get())
+
+    async def _listen(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            # A kept command is an old one: it would open the door at each connection.
+            if message.retain or message.payload != UNLOCK or not self._entities.has_lock:
+                continue
+            if await self._open_door(self._seconds):
+                logger.info("the door was opened over MQTT")
+
+    def _queue(self, posts: list[Post]) -> None:
+        for post in posts:
+            if self._posts.full():
+                self._posts.get_nowait()
+            self._posts.put_nowait(post)
+
+
+async def _publish(client: aiomqtt.Client, post: Post) -> None:
+    await client.publish(post.topic, post.payload, qos=1, retain=post.kept)
+    # Python 3.11's wait_for, which aiomqtt waits with, loses a cancellation that comes with the answer.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
