@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import override
-
 from voicemeet_edge.cli_common import text_of
 from voicemeet_edge.errors import EnvironmentFault, LocalError, MessageError, SealError
 from voicemeet_edge.secret import Secret
@@ -72,6 +70,8 @@ def ask(hub: str, pin: str, shown: Secret) -> list[Mapping[str, Any]]:
     import http.client
     import urllib.error
     import urllib.request
+
+    from typing_extensions import override  # not at the top: the man page is made by a Python without it
 
     from voicemeet_edge.backend.client import as_backend_error
     from voicemeet_edge.backend.pin import tls_context

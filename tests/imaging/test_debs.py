@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,3 +38,10 @@ def test_what_the_packages_take_is_there() -> None:
 def test_settings_that_a_person_changes_are_conffiles(recipe: Recipe) -> None:
     in_etc = {f"/{target}" for _, target in recipe.extra_files if target.startswith("etc/")}
     assert in_etc == set(recipe.conffiles)
+
+
+def test_the_man_page_is_made_by_a_python_that_has_no_libraries() -> None:
+    command = [sys.executable, "-S", str(TOP / "packaging/manual.py"), "man"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(TOP)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ".TH" in done.stdout
