@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.image.builder import build, flash
 from tests.machine import system
 from tests.machine.qemu import System
 
 WANTED = "VOICEMEET_TEST_IMAGE"
+CARD_BYTES = 2 << 30  # QEMU's raspi3b takes cards of a power of two only
 ARM64 = "voicemeet-edge-device-arm64"  # what a build of it is called
 
 
@@ -40,42 +41,15 @@ def built() -> System:
 @pytest.fixture
 def fresh(built: System, tmp_path: Path) -> Callable[[], System]:
     """Make a card of its own for a test: what is written to it stays."""
-
-    def copy() -> System:
-        disk = tmp_path / "card.img"
-        disk.unlink(missing_ok=True)
-        subprocess.run(["cp", "--sparse=always", str(built.disk), str(disk)], check=True)
-        return replace(built, disk=disk, writable=True)
-
-    return copy
+    return lambda: flash(built, tmp_path / "card.img")
 
 
 @pytest.fixture(scope="session")
 def arm64() -> System:
-    """The arm64 image of a device, built when it is missing: half an hour of emulation from nothing."""
-    reason = system.why_not()
-    if reason:
-        pytest.skip(f"THE ARM64 IMAGE WAS NOT TESTED: {reason}")
-    out = system.CACHE / "out"
-    command = [str(system.TOP / "image-build/build"), "--arch", "arm64", "--cache", str(system.CACHE)]
-    subprocess.run([*command, "--out", str(out)], check=True)
-    return System(
-        out / f"{ARM64}.img",
-        kernel=out / f"{ARM64}.kernel",
-        initrd=out / f"{ARM64}.initrd",
-        append=(out / f"{ARM64}.cmdline").read_text().strip(),
-        memory_mb=1024,
-        writable=True,
-    )
+    """The arm64 image of a device."""
+    return replace(build("arm64", "device"), memory_mb=1024)
 
 
 @pytest.fixture
 def own_card(arm64: System, tmp_path: Path) -> Callable[[], System]:
-    def copy() -> System:
-        disk = tmp_path / "card.img"
-        subprocess.run(["cp", "--sparse=always", str(arm64.disk), str(disk)], check=True)
-        with disk.open("r+b") as file:
-            file.truncate(2 << 30)
-        return replace(arm64, disk=disk)
-
-    return copy
+    return lambda: flash(arm64, tmp_path / "card.img", CARD_BYTES)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.image import card
+from tests.image.builder import build, flash
 from tests.image.test_first_start import SETTINGS
-from tests.machine import system
 from tests.machine.qemu import Machine, System
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
@@ -22,24 +20,12 @@ def board(made: System, serial: str) -> System:
 
 
 @pytest.fixture
-def encrypted(fresh: Callable[[], System], tmp_path: Path) -> System:
+def encrypted(tmp_path: Path) -> System:
     """A card with an image that was built to encrypt; its steps are kept beside the others'."""
-    plain = fresh()
     out = tmp_path / "out"
-    command = [str(system.TOP / "image-build/build"), "--arch", "amd64", "--role", "bench", "--out", str(out)]
-    command += ["--cache", str(system.CACHE), "--set", "base.encrypt_data=serial"]
-    subprocess.run(command, check=True)
-    words = (out / f"{system.NAME}.cmdline").read_text().strip()
-    made = System(
-        out / f"{system.NAME}.img",
-        kernel=out / f"{system.NAME}.kernel",
-        initrd=out / f"{system.NAME}.initrd",
-        append=f"{words} console=ttyS0",
-        memory_mb=plain.memory_mb,
-        writable=True,
+    made = flash(
+        build("amd64", "bench", out=out, settings=["base.encrypt_data=serial"]), tmp_path / "card.img"
     )
-    with made.disk.open("r+b") as file:
-        file.truncate(system.DISK_BYTES)
     card.put(made.disk, "voicemeet.toml", SETTINGS)
     return made
 

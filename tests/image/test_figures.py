@@ -6,20 +6,18 @@ A shared machine's seconds say little: run it alone, and read `load` beside them
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.image import card
+from tests.image.builder import build, flash
 from tests.image.test_first_start import SETTINGS
-from tests.machine import system
 from tests.machine.qemu import Machine, System
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 
-NAME = "voicemeet-edge-device-amd64"
 MEMORY_MB = 130  # used by the whole idle device; a Zero 2 W has 512
 SERVICES = "voicemeet-edge systemd-journald systemd-udevd systemd-networkd systemd-resolved avahi-daemon"
 
@@ -27,21 +25,7 @@ SERVICES = "voicemeet-edge systemd-journald systemd-udevd systemd-networkd syste
 @pytest.fixture
 def device(tmp_path: Path) -> System:
     """The device's image for amd64 on a card of 3 GB, with settings."""
-    reason = system.why_not()
-    if reason:
-        pytest.skip(f"THE DEVICE'S IMAGE WAS NOT MEASURED: {reason}")
-    command = [str(system.TOP / "image-build/build"), "--arch", "amd64", "--out", str(tmp_path)]
-    subprocess.run([*command, "--cache", str(system.CACHE)], check=True)
-    made = System(
-        tmp_path / f"{NAME}.img",
-        kernel=tmp_path / f"{NAME}.kernel",
-        initrd=tmp_path / f"{NAME}.initrd",
-        append=(tmp_path / f"{NAME}.cmdline").read_text().strip() + " console=ttyS0",
-        memory_mb=512,
-        writable=True,
-    )
-    with made.disk.open("r+b") as file:
-        file.truncate(system.DISK_BYTES)
+    made = flash(build("amd64", "device"), tmp_path / "card.img")
     card.put(made.disk, "voicemeet.toml", SETTINGS)
     return made
 

@@ -62,7 +62,9 @@ def test_the_cards_files_are_taken_over_and_kept(fresh: Callable[[], System]) ->
     text = card.get(system.disk, "voicemeet.toml") or ""
     card.put(system.disk, "voicemeet.toml", text.replace("frontdesk", "backdoor"))
     with Machine(system) as machine:
-        kept = machine.run("cat /boot/firmware/voicemeet.toml").output
+        kept = machine.run(
+            "systemctl is-system-running --wait >/dev/null; cat /boot/firmware/voicemeet.toml"
+        ).output
         machine.power_off()
     assert "backdoor" in kept
     assert "secret-of-the-hub" in kept

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.image import card
-from tests.machine import system
+from tests.image.builder import build, flash
 from tests.machine.qemu import Machine, System
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
@@ -16,31 +16,9 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB
 
 
-def build_hub(arch: str, out: Path) -> System:
-    """The hub's image of an architecture, built when it is missing; its disk is not yet a card's size."""
-    command = [str(system.TOP / "image-build/build"), "--arch", arch, "--role", "hub", "--out", str(out)]
-    subprocess.run([*command, "--cache", str(system.CACHE)], check=True)
-    name = f"voicemeet-edge-hub-{arch}"
-    words = (out / f"{name}.cmdline").read_text().strip()
-    made = System(
-        out / f"{name}.img",
-        kernel=out / f"{name}.kernel",
-        initrd=out / f"{name}.initrd",
-        append=f"{words} console={'ttyS0' if arch == 'amd64' else 'ttyAMA0'}",
-        memory_mb=1024,
-        writable=True,
-    )
-    with made.disk.open("r+b") as file:
-        file.truncate(system.DISK_BYTES)
-    return made
-
-
 @pytest.fixture
 def hub(tmp_path: Path) -> System:
-    reason = system.why_not()
-    if reason:
-        pytest.skip(f"THE HUB'S IMAGE WAS NOT TESTED: {reason}")
-    return build_hub("amd64", tmp_path)
+    return replace(flash(build("amd64", "hub"), tmp_path / "hub.img"), memory_mb=1024)
 
 
 def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> None:
