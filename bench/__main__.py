@@ -26,6 +26,7 @@ def main() -> int:
     print(
         "\nmore, each with --help:  python -m bench.playout · bench.call · bench.echo · bench.setup_time"
         " · bench.recovery · bench.ringing · bench.faults · bench.call_soak · bench.hosted"
+        " · bench.instructions"
     )
     return status
 
