@@ -41,7 +41,7 @@ test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory style types
 	@$(PYTEST_QUICK)
-	@$(PY) -m pytest -q -n 4 --dist loadgroup -m "$(BESIDE)"
+	@$(PY) -m pytest -q -n 4 --dist loadgroup -m "$(BESIDE)" || scripts/second-look $$? "$(BESIDE)"
 	@$(PY) -m pytest -m "$(ALONE)"
 
 quick:
@@ -51,7 +51,7 @@ style:
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) scripts/unused
-	shellcheck scripts/setup scripts/install .ci/run
+	shellcheck scripts/setup scripts/install scripts/second-look .ci/run
 	shellcheck -S warning -s dash image-build/initrd/init image-build/layers/*/finish \
 		image-build/layers/base/files/usr/lib/voicemeet/preinit
 

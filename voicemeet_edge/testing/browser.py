@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from voicemeet_edge.timeouts import timeout
 
 START_S = 40.0  # s; a cold Chromium on a busy two-core machine needs ten
+ANSWER_S = 5.0  # s for one question of many
 COMMAND_S = 30.0  # s for one DevTools command
 CLOSE_S = 10.0  # s for all processes to go after SIGKILL
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; a screenshot travels as base64
@@ -60,6 +62,14 @@ _KEYS: dict[str, tuple[str, int, str]] = {  # name: code, virtual key code, text
     "Tab": ("Tab", 9, ""),
 }
 
+
+# Of a page that lets a test wait in vain; each asked alone, for any of them may be what hangs.
+_OF_ITSELF = {
+    "state": "window.voicemeet?.state",
+    "ice": "window.voicemeet?.model.call?.media?.connection?.iceConnectionState",
+    "silent": "document.getElementById('voice')?.paused",
+    "stats": "window.voicemeet?.stats()",
+}
 
 # What tests see of the desk page, as `window.voicemeet`, and its limits from the address: put into the page
 # by the browser's debugger, because the page that is served has no such door.
@@ -168,16 +178,36 @@ class Browser:
         return reply["result"].get("value")
 
     async def wait_for(self, condition: str, timeout_s: float = 30.0) -> Any:
-        """Wait until an expression is true in the page and return its value."""
+        """Wait until an expression is true in the page and return its value.
+
+        A question that is not answered in time is asked again: on a busy machine Firefox was seen to leave
+        one `getStats()` unanswered for good.
+        """
         try:
             async with timeout(timeout_s):
                 # The condition lives in another process: nothing there tells us when it changes.
-                while not (value := await self.evaluate(condition)):  # noqa: ASYNC110
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        async with timeout(ANSWER_S):
+                            if value := await self.evaluate(condition):
+                                return value
                     await asyncio.sleep(0.05)
-                return value
         except TimeoutError:
             console = "\n".join(self.console) or "(empty)"
-            raise BrowserError(f"never true: {condition}\nconsole:\n{console}") from None
+            raise BrowserError(
+                f"never true: {condition}\npage: {await self._seen()}\nconsole:\n{console}"
+            ) from None
+
+    async def _seen(self) -> str:
+        """Return what the desk page knows of itself, for the message of a test that waited in vain."""
+        seen = {}
+        for name, script in _OF_ITSELF.items():
+            try:
+                async with timeout(ANSWER_S):
+                    seen[name] = await self.evaluate(script)
+            except (TimeoutError, BrowserError, ConnectionError) as error:
+                seen[name] = f"({type(error).__name__})"
+        return json.dumps(seen)
 
     async def click(self, selector: str) -> None:
         """Click with the mouse in the middle of an element."""

@@ -127,9 +127,13 @@ class Firefox(Browser):
     @override
     def _on_event(self, method: str, params: dict[str, Any]) -> None:
         if method == "log.entryAdded" and params.get("text") != _OF_PRELOADING:
-            kind = "uncaught" if params.get("type") == "javascript" else params.get("level")
-            self.console.append(f"{kind}: {params.get('text')}")
+            text = str(params.get("text"))
+            thrown = params.get("type") == "javascript" and not text.startswith(_OF_CONNECTIONS)
+            self.console.append(f"{'uncaught' if thrown else params.get('level')}: {text}")
 
+
+_OF_CONNECTIONS = ("Firefox can’t establish a connection", "The connection to ws")
+"""What Firefox reports like an exception though nothing was thrown: a server that went, a page that went."""
 
 _OF_PRELOADING = 'Error: Permission denied to access property "length"'
 """Firefox's own fault in a new document's realm: there it may not read the preload script's arguments."""
