@@ -28,9 +28,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from voicemeet_edge.timeouts import timeout
 
-START_S = 40.0  # s; a cold Chromium on a busy two-core machine needs ten
+START_S = 90.0  # s; a cold Chromium on a busy two-core machine needs ten, Firefox beside much else over forty
 ANSWER_S = 5.0  # s for one question of many
-COMMAND_S = 30.0  # s for one DevTools command
+COMMAND_S = 60.0  # s for one DevTools command
 CLOSE_S = 10.0  # s for all processes to go after SIGKILL
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; a screenshot travels as base64
 MAX_CONSOLE = 500  # console lines kept for a failing test's message
