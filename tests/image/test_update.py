@@ -1,321 +1,284 @@
 """Every way an update can go wrong, and the ways back: `make test-update`. Each ends in a system that calls.
 
-The one good and one unhealthy update of tests/machine/test_update.py are not repeated here; the roll-out over
-a thousand devices is tests/update/test_rollout.py.
+One card goes through all of it, test by test, as a card in the field would: each begins with the trusted
+system that the one before it left running, or with a new card if that one failed. The one good and one
+unhealthy update of tests/machine/test_update.py are not repeated here; the roll-out over a thousand devices
+is tests/update/test_rollout.py, U-Boot's own script tests/image/test_loader.py.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.image import card
-from tests.image.board import VirtBoard
-from tests.image.conftest import ARM64
-from tests.image.test_arm64 import SHELL_WORDS
-from tests.machine import system
-from tests.machine.loader import BootState, next_start
-from tests.machine.qemu import Machine, MachineError, System
-from tests.machine.station import Station, inside, restart_by
+from tests.machine.qemu import MachineError, System
+from tests.machine.station import BACK, CALLS, NOT_YET, PROVED, READY, Station
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(7200)]
 
 CUTS = int(os.environ.get("VOICEMEET_POWER_CUTS", "20"))
 SEED = int(os.environ.get("VOICEMEET_SEED", "1"))
 STARTS = 3
+NOT_STARTED = "did not start, or was started again before it had proved itself"
+OTHER = {"a": "b", "b": "a"}
+PEER = """
+sed '/^\\[call\\]/,$d' $BOX_SETTINGS >/run/bench/backend.toml
+gpio_chip peer PEER
+device_settings /run/peer/voicemeet.toml Peer PEER answerer
+second_device; systemctl start voicemeet-peer
+call_up
+"""
 
-READY = 'until_true 240 "the device is ready" says voicemeet-edge "Ready: press call"'
-PROVED = 'until_true 400 "it proves itself" test -e /run/voicemeet/proved'
-SETTLED = 'until_true 240 "the start is judged" test -e /run/voicemeet/update.json'
+
+class Shelf:
+    """Where a test leaves the card, with the machine that it is in."""
+
+    def __init__(self, built: System, folder: Path) -> None:
+        self._built = built
+        self._folder = folder
+        self._cards = count(1)
+        self._versions = count(1)
+        self._station: Station | None = None
+
+    def take(self) -> Station:
+        """Return a station whose system is trusted and calls: the last one, if it is so."""
+        if self._station is not None:
+            try:
+                self._station.ask(f"{READY}\n{PROVED}")
+                return self._station
+            except MachineError as error:
+                print(f"a new card: {str(error)[:400]}", flush=True)
+                self._station.close()
+        folder = self._folder / str(next(self._cards))
+        folder.mkdir()
+        self._station = station = Station(self._built, folder)
+        station.set_up()
+        station.ask(PROVED)
+        return station
+
+    def close(self) -> None:
+        if self._station is not None:
+            self._station.close()
+
+    def version(self) -> str:
+        """A version that no bundle had yet, newer than all of them."""
+        return f"0.2.{next(self._versions)}"
+
+
+@pytest.fixture(scope="module")
+def shelf(built: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    made = Shelf(built, tmp_path_factory.mktemp("updates"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def station(built: System, tmp_path: Path) -> Iterator[Station]:
-    made = Station(built, tmp_path)
-    yield made
-    made.disk.unlink()
+def station(shelf: Shelf, request: pytest.FixtureRequest) -> Station:
+    print(f"\n{request.node.name}", flush=True)
+    return shelf.take()
 
 
-def update_to(station: Station, bundle: Path, *, first: bool = False) -> str:
-    """Write a bundle and let the machine go down for it."""
-    with station.start(bundle) as machine:
-        if first:
-            station.first_start(machine)
-        else:
-            inside(machine, READY)
-        return restart_by(machine, f"voicemeet-edge update /run/bench/{bundle.name}")
-
-
-def test_there_and_back_again_with_a_call_in_between(station: Station) -> None:
-    first, second = station.bundle("0.2.0"), station.bundle("0.3.0")
-    update_to(station, first, first=True)
-    with station.start(second) as machine:
-        said = inside(
-            machine,
-            f"""
-            cat /run/voicemeet/slot
-            {PROVED}
-            gpio_chip peer PEER
-            device_settings /run/peer/voicemeet.toml Peer PEER answerer
-            second_device; systemctl start voicemeet-peer
-            call_up; hang_up
-            voicemeet-edge update --history
-            """,
-            limit_s=1200,
-        )
-        print(said)
-        assert said.startswith("b\n")
-        restart_by(machine, f"voicemeet-edge update /run/bench/{second.name}")
-    with station.start() as machine:
-        said = inside(machine, f"cat /run/voicemeet/slot; {PROVED}; voicemeet-edge update --history")
-        assert said.startswith("a\n")
-        assert "Updated to 0.3.0." in said
-
-
-def test_an_update_during_a_call_waits_for_its_end(station: Station) -> None:
-    bundle = station.bundle("0.2.0")
-    with station.start(bundle) as machine:
-        station.first_start(machine)
-        said = inside(
-            machine,
-            f"""
-            gpio_chip peer PEER
-            device_settings /run/peer/voicemeet.toml Peer PEER answerer
-            second_device; systemctl start voicemeet-peer
-            call_up
-            voicemeet-edge update /run/bench/{bundle.name} >/run/said 2>&1 &
-            until_true 120 "it waits" grep -q "waits for its end" /run/said
-            says voicemeet-edge "In a call" && echo "the call goes on"
-            """,
-            limit_s=1200,
-        )
-        assert "the call goes on" in said
-        assert "Version 0.2.0 starts now" in restart_by(machine, "hang_up; tail -f /run/said")
-    assert station.boot_state().order[0] == "B"
-
-
-def proof_that_fails(station: Station, words: str, before: str, why: str) -> None:
-    """Update to a system with these words for its kernel; it is taken back and says why."""
-    bad = station.bundle("0.2.0", words=words)
-    update_to(station, bad, first=True)
-    with station.start() as machine:
-        said = restart_by(machine, f"{before}\nprove 30 || true", limit_s=600)
-        print(said)
-        assert "is taken back" in said
-        assert why in said
-    with station.start() as machine:
-        said = inside(machine, f"cat /run/voicemeet/slot; {READY}; voicemeet-edge update --history")
-        assert said.startswith("a\n")
-        assert why in said
-
-
-def test_one_whose_sound_is_dead_is_taken_back(station: Station) -> None:
-    proof_that_fails(station, "module_blacklist=snd_aloop", "true", "microphone and loudspeaker")
-
-
-def test_one_whose_self_test_call_fails_is_taken_back(station: Station) -> None:
-    """The relay stands still in this one: everything is up, and no call gets through."""
-    relay = 'until_true 240 "the relay is up" pgrep turnserver; pkill -STOP turnserver'
-    proof_that_fails(station, "", relay, "self-test call did not pass")
-
-
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        ("systemd.mask=voicemeet-prove.service", "never confirmed"),
-        ("rdinit=/bin/dmsetup", "its first process ends: the kernel panics"),
-    ],
-)
-def test_one_that_never_proves_itself_is_left_after_three_starts(
-    station: Station, words: str, what: str
-) -> None:
-    print(what)
-    update_to(station, station.bundle("0.2.0", words=words), first=True)
-    for _ in range(STARTS):
-        assert station.boot_state().choose() == "B"
-        start_and_cut(station)
-    with station.start() as machine:
-        said = inside(
-            machine, f"cat /run/voicemeet/slot; {READY}; {SETTLED}; voicemeet-edge update --history"
-        )
-        print(said)
-        assert said.startswith("a\n")
-        assert "did not start, or was started again before it had proved itself" in said
-
-
-def start_and_cut(station: Station) -> None:
-    """Start the machine, wait until it does something or ends by itself, and take its power."""
-    try:
-        with Machine(next_start(station.system)) as machine:
-            machine.run("true")
-    except MachineError as error:
-        assert "QEMU ended" in str(error)  # noqa: PT017 - a machine that restarts by itself is one of both ways
+@pytest.fixture
+def version(shelf: Shelf) -> str:
+    return shelf.version()
 
 
 def test_what_is_not_ours_is_refused_and_nothing_changes(station: Station) -> None:
     station.key("stranger")
     forged = station.bundle("0.2.0", key="stranger")
     forged = forged.rename(forged.with_name("forged.raucb"))
-    other = station.bundle("0.2.1", role="device")
-    older = station.bundle("0.0.9")
-    cut = station.bundle("0.2.2")
+    cut = station.bundle("0.2.0")
     with cut.open("r+b") as file:
         file.truncate(cut.stat().st_size // 2)
-    with station.start(forged, other, older, cut) as machine:
-        station.first_start(machine)
-        for bundle, why in (
-            (forged, "nobody this device trusts"),
-            (other, "It is for voicemeet-edge-device-amd64"),
-            (older, "older than"),
-            (cut, "no bundle, or was cut off"),
-        ):
-            done = machine.run(f"voicemeet-edge update /run/bench/{bundle.name}", check=False, limit_s=300)
-            print(done.output)
-            assert done.status == 1
-            assert why.lower() in done.output.lower()
-            assert why.lower() in inside(machine, "voicemeet-edge update --history").lower()
-        inside(machine, f"test ! -e /data/lib/voicemeet-update/on-trial; {READY}")
-        machine.power_off()
-    assert station.boot_state().order == ["A"]
+    before, slot = station.ask("fw_printenv; sync"), station.slot
+    for bundle, why in (
+        (forged, "nobody this device trusts"),
+        (station.bundle("0.2.0", role="device"), "It is for voicemeet-edge-device-amd64"),
+        (station.bundle("0.0.9"), "older than"),
+        (cut, "no bundle, or was cut off"),
+    ):
+        said = station.ask(
+            f"! voicemeet-edge update {station.give(bundle)} || exit 1; voicemeet-edge update --history"
+        )
+        assert said.lower().count(why.lower()) == 2, "said, and remembered"
+    assert station.ask(f"test ! -e /data/lib/voicemeet-update/on-trial; fw_printenv; {READY}") == before
+    assert station.slot == slot
 
 
-def test_the_power_may_go_while_a_slot_is_written_and_switched(station: Station) -> None:
+def test_an_update_during_a_call_waits_for_its_end_and_the_next_leads_back(
+    station: Station, shelf: Shelf
+) -> None:
+    old = station.slot
+    there, back = shelf.version(), shelf.version()
+    bundle = station.give(station.bundle(there))
+    said = station.ask(
+        f"""
+        {PEER}
+        voicemeet-edge update {bundle} >/run/said 2>&1 &
+        until_true 120 "it waits" grep -q "waits for its end" /run/said
+        talks voicemeet-edge && echo "The call goes on."
+        """,
+        limit_s=1200,
+    )
+    assert "The call goes on." in said
+    assert f"Version {there} starts now" in station.down("hang_up; tail -n +1 -f /run/said")
+    said = station.ask(f"{PROVED}; {PEER} hang_up; voicemeet-edge update --history", limit_s=1200)
+    assert station.slot == OTHER[old]
+    assert f"Updated to {there}." in said
+    station.update(station.bundle(back))
+    assert f"Updated to {back}." in station.ask(BACK)
+    assert station.slot == old
+
+
+def test_the_other_slot_is_started_on_purpose(station: Station, version: str) -> None:
+    old = station.slot
+    station.update(station.bundle(version))
+    station.ask(PROVED)
+    said = station.down("voicemeet-edge update --switch")
+    assert f"in slot {old} starts now" in said
+    station.ask(BACK)
+    assert station.slot == old
+
+
+def proof_that_fails(station: Station, bundle: Path, before: str, why: str) -> None:
+    """Update to a system that is made unhealthy; it is taken back and says why."""
+    old = station.slot
+    station.update(bundle)
+    station.start(NOT_YET)
+    assert station.slot == OTHER[old]
+    connected = """voicemeet-edge status --json | grep -q '"backend": *"connected"'"""
+    said = station.down(f"until_true 240 'it reaches the hub' eval {connected!r}\n{before}\nprove 30 || true")
+    assert "is taken back" in said
+    assert why in said
+    said = station.ask(BACK)
+    assert station.slot == old
+    assert why in said
+
+
+def test_one_whose_sound_is_dead_is_taken_back(station: Station, version: str) -> None:
+    bundle = station.bundle(version, words="module_blacklist=snd_aloop")
+    proof_that_fails(station, bundle, "true", "microphone and loudspeaker")
+
+
+def test_one_whose_self_test_call_fails_is_taken_back(station: Station, version: str) -> None:
+    """The relay stands still in this one: everything is up, and no call gets through."""
+    relay = 'until_true 240 "the relay is up" pgrep turnserver; pkill -STOP turnserver'
+    proof_that_fails(station, station.bundle(version), relay, "self-test call did not pass")
+
+
+def left_after_three_starts(station: Station, bundle: Path, start: Callable[[], None]) -> None:
+    """Update to a system that never proves itself; the loader leaves it after three starts."""
+    old = station.slot
+    station.update(bundle)
+    for _ in range(STARTS):
+        assert station.boot_state().choose() == OTHER[old].upper()
+        start()
+    said = station.ask(BACK)
+    assert station.slot == old
+    assert NOT_STARTED in said
+
+
+def test_one_that_is_never_confirmed_is_left_after_three_starts(station: Station, version: str) -> None:
+    """Two of its starts end without power; one by the limit of half an hour, which is called early."""
+    ways: Iterator[Callable[[], object]] = iter(
+        (
+            station.cut,
+            lambda: station.down("systemctl start voicemeet-trial-limit; sleep 300"),
+            station.cut,
+        )
+    )
+
+    def start() -> None:
+        station.start(NOT_YET)
+        next(ways)()
+
+    left_after_three_starts(station, station.bundle(version), start)
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        pytest.param('rdinit=/bin/busybox -- sh -c "while :; do :; done"', 15.0, id="hangs"),
+        pytest.param("rdinit=/bin/dmsetup", 300.0, id="panics"),
+    ],
+)
+def test_one_that_does_not_come_up_is_left_after_three_starts(
+    station: Station, version: str, words: str, seconds: float
+) -> None:
+    bundle = station.bundle(version, words=words)
+    left_after_three_starts(station, bundle, lambda: station.start_in_vain(seconds))
+
+
+def test_the_power_may_go_while_a_slot_is_written_and_switched(station: Station, version: str) -> None:
     chance = random.Random(SEED)
-    bundle = station.bundle("0.2.0")
-    with station.start(bundle) as machine:
-        station.first_start(machine)
-        begin = time.monotonic()
-        restart_by(machine, f"voicemeet-edge update /run/bench/{bundle.name}")
-        whole_s = time.monotonic() - begin
+    bundle = station.bundle(version)
+    whole_s = station.update_s
     for number in range(CUTS):
-        with station.start(bundle) as machine:
-            said = inside(
-                machine, f"cat /run/voicemeet/slot; grep -c apikey $BOX_SETTINGS; {SETTLED}"
-            ).split()
-            assert said[1:] == ["1"], "its settings are there"
-            seconds = chance.uniform(0.0, 1.1) * whole_s
-            print(
-                f"cut {number + 1} of {CUTS}, slot {said[0]}, after {seconds:.0f} s of {whole_s:.0f}",
-                flush=True,
-            )
-            cut_while(machine, f"voicemeet-edge update --force /run/bench/{bundle.name}", seconds)
-    with station.start() as machine:
-        print(
-            inside(machine, f"cat /run/voicemeet/slot; {READY}; {SETTLED}; voicemeet-edge update --history")
-        )
+        seconds = chance.uniform(0.0, 1.1) * whole_s
+        station.say(f"cut {number + 1} of {CUTS}, after {seconds:.0f} s of {whole_s:.0f}")
+        station.cut_while(f"voicemeet-edge update --force {station.give(bundle)}", seconds)
+        # The trial of a slot that was written whole is waited for: only a trusted system takes an update.
+        said = station.ask(f"{PROVED}; grep -c apikey $BOX_SETTINGS; voicemeet-edge update --history")
+        assert said.startswith("1\n"), "its settings are there"
+    assert "It calls." in station.ask(BACK)
 
 
-def cut_while(machine: Machine, command: str, seconds: float) -> None:
-    """Take the power some seconds into a command; a machine that went down by itself before is as good."""
-    try:
-        machine.run(f"{command} >/dev/null 2>&1 & sleep {seconds:.1f}")
-    except MachineError as error:
-        assert "QEMU ended" in str(error)  # noqa: PT017 - it restarted by itself
-    machine.close()
-
-
-def test_the_other_slot_is_started_on_purpose(station: Station) -> None:
-    update_to(station, station.bundle("0.2.0"), first=True)
-    with station.start() as machine:
-        inside(machine, PROVED, limit_s=600)
-        said = restart_by(machine, "voicemeet-edge update --switch")
-        assert "Version 0.1.0 in slot a starts now" in said
-    with station.start() as machine:
-        said = inside(
-            machine, f"cat /run/voicemeet/slot; {PROVED}; voicemeet-edge update --history", limit_s=600
-        )
-        assert said.startswith("a\n")
-
-
-def wiped(station: Station, ask: Callable[[Machine], None]) -> None:
-    """Ask for a reset; afterwards nothing of device and hub is left, and it says so."""
-    with station.start() as machine:
-        station.first_start(machine)
-        secret = inside(machine, "sed -n 's/apikey = \"\\(.*\\)\"/\\1/p' $BOX_SETTINGS").strip()
-        identity = inside(machine, "cat /etc/machine-id").strip()
-        inside(machine, "test -s /var/lib/voicemeet-hub/secrets.json; sync")
-        ask(machine)
+def wiped(station: Station, ask: Callable[[], object]) -> None:
+    """Ask for a reset; afterwards nothing of device and hub is left, it says so, and can be set up anew."""
+    secret = station.secret()
+    identity = station.ask("cat /etc/machine-id").strip()
+    station.ask("test -s /var/lib/voicemeet-hub/secrets.json; sync")
+    ask()
+    said = station.ask(
+        """
+        until_true 120 "it is up" systemctl is-active voicemeet-reset-done
+        ls /boot/firmware /var/lib/voicemeet-hub /data/hub
+        test ! -e /boot/card/factory-reset.txt && echo "Asked once."
+        until_true 60 "the lamp says so" lit box
+        cat /etc/machine-id
+        """
+    )
+    station.off()
     assert secret
-    with station.start() as machine:
-        said = inside(
-            machine,
-            """
-            systemctl is-active voicemeet-reset-done
-            ls /boot/firmware /var/lib/voicemeet-hub /data/hub
-            test ! -e /boot/card/factory-reset.txt && echo "asked once"
-            until_true 60 "the lamp says so" lit box
-            cat /etc/machine-id
-            """,
-        )
-        console = machine.last_words(200)
-        machine.power_off()
-    print(said)
-    assert said.startswith("active\n")
-    assert "asked once" in said
+    assert "Asked once." in said
     assert "secrets.json" not in said
     assert "voicemeet.toml" not in said
     assert identity not in said
-    assert "factory reset done" in console
+    assert "factory reset done" in station.console
     assert "Factory reset done" in (card.get(station.disk, "voicemeet-status.txt") or "")
     found = subprocess.run(["grep", "-aqF", secret, str(station.disk)], check=False)
     assert found.returncode == 1, "anywhere on the card"
+    station.set_up()
+    station.ask(CALLS)
 
 
 def test_a_file_on_the_card_sets_device_and_hub_back(station: Station) -> None:
-    def ask(machine: Machine) -> None:
-        machine.power_off()
+    def ask() -> None:
+        station.off()
         card.put(station.disk, "factory-reset.txt", "please")
 
     wiped(station, ask)
 
 
 def test_what_the_panel_asks_for_sets_it_back(station: Station) -> None:
-    def ask(machine: Machine) -> None:
-        restart_by(machine, "touch /run/voicemeet-edge/factory-reset; sleep 300")
-
-    wiped(station, ask)
+    wiped(station, lambda: station.down("touch /run/voicemeet-edge/factory-reset; sleep 300"))
 
 
 def test_a_data_partition_that_cannot_be_read_is_made_anew_and_it_says_so(station: Station) -> None:
-    with station.start() as machine:
-        station.first_start(machine)
-        machine.power_off()
+    station.off()
     with station.disk.open("r+b") as file:
         file.seek(card.partition_start(station.disk, "data"))
         file.write(b"\x55" * (4 << 20))
-    with station.start() as machine:
-        said = inside(
-            machine, "cat /run/voicemeet/data-remade; ls /boot/firmware; systemctl is-system-running --wait"
-        )
-        assert "the data partition cannot be read" in machine.last_words(200)
-        machine.power_off()
-    print(said)
+    said = station.ask(
+        "cat /run/voicemeet/data-remade; ls /boot/firmware; systemctl is-system-running --wait"
+    )
+    station.off()
+    assert "the data partition cannot be read" in station.console
     assert "voicemeet.toml" not in said
-
-
-def test_uboots_script_counts_as_the_loader_of_these_tests_does(own_card: Callable[[], System]) -> None:
-    """The real script on arm64, unconfirmed starts: B once, then A, and it writes what `BootState` would."""
-    disk = own_card()
-    card.put(disk.disk, "boot.env", f"extra={SHELL_WORDS}\n")
-    start = card.partition_start(disk.disk, "root_b")
-    with disk.disk.open("r+b") as file, (system.CACHE / "out" / f"{ARM64}.slot").open("rb") as source:
-        file.seek(start)
-        shutil.copyfileobj(source, file, 1 << 20)
-    expected = BootState(["B", "A"], {"A": 3, "B": 1})
-    expected.write(disk.disk)
-    for slot in ("b", "a"):
-        assert expected.choose() == slot.upper()
-        with VirtBoard(replace(disk, kernel=None, initrd=None), system.CACHE) as board:
-            said = board.run("systemctl stop voicemeet-prove; cat /run/voicemeet/slot", limit_s=400).output
-            board.close()
-        assert said.strip() == slot
-        found = BootState.read(disk.disk)
-        assert (found.order, found.left["B"]) == (expected.order, expected.left["B"])

@@ -6,12 +6,13 @@ Everything else that can happen to an update is in tests/image/test_update.py, w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.machine import system
-from tests.machine.station import Station, inside, restart_by
+from tests.machine.station import BACK, PROVED, Station
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
@@ -24,52 +25,28 @@ def wanted() -> None:
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Station:
+def station(tmp_path: Path) -> Iterator[Station]:
     reason = system.why_not()
     if reason:
         pytest.skip(f"NO UPDATE WAS TESTED: {reason}")
-    return Station(system.build(), tmp_path)
+    with Station(system.build(), tmp_path) as made:
+        yield made
 
 
 def test_a_good_update_stays_and_an_unhealthy_one_is_taken_back(station: Station) -> None:
     good = station.bundle("0.2.0")
     # In this one the hub never starts: its device reaches nobody.
     bad = station.bundle("0.3.0", words="systemd.mask=voicemeet-hub.service")
-    with station.start(good) as machine:
-        station.first_start(machine)
-        said = restart_by(machine, f"voicemeet-edge update /run/bench/{good.name}")
-        print(said)
-        assert "Version 0.2.0 starts now" in said
-    with station.start(bad) as machine:
-        said = inside(
-            machine,
-            """
-            cat /run/voicemeet/slot
-            until_true 240 "it proves itself" test -e /run/voicemeet/proved
-            voicemeet-edge update --history
-            grep -c apikey $BOX_SETTINGS
-            """,
-        )
-        print(said)
-        assert said.startswith("b\n")
-        assert "Updated to 0.2.0." in said
-        assert said.endswith("1\n"), "its settings are there"
-        restart_by(machine, f"voicemeet-edge update /run/bench/{bad.name}")
-    with station.start() as machine:
-        said = restart_by(machine, "cat /run/voicemeet/slot; prove 20 || true")
-        print(said)
-        assert said.startswith("a\n")
-        assert "Version 0.3.0 is taken back: the hub was not reached" in said
-    with station.start() as machine:
-        said = inside(
-            machine,
-            """
-            cat /run/voicemeet/slot
-            until_true 120 "the device is ready" says voicemeet-edge "Ready: press call"
-            voicemeet-edge update --history
-            until_true 120 "it calls itself" voicemeet-edge self-test
-            """,
-        )
-        print(said)
-        assert said.startswith("b\n")
-        assert "The update to 0.3.0 was taken back: the hub was not reached" in said
+    station.set_up()
+    assert "Version 0.2.0 starts now" in station.update(good)
+    said = station.ask(f"{PROVED}; voicemeet-edge update --history; grep -c apikey $BOX_SETTINGS")
+    assert station.slot == "b"
+    assert "Updated to 0.2.0." in said
+    assert said.endswith("1\n"), "its settings are there"
+    station.update(bad)
+    assert "Version 0.3.0 is taken back: the hub was not reached" in station.down("prove 20 || true")
+    assert station.slot == "a"
+    said = station.ask(BACK)
+    assert station.slot == "b"
+    assert "The update to 0.3.0 was taken back: the hub was not reached" in said
+    assert "It calls." in said

@@ -21,6 +21,7 @@ from voicemeet_edge.update.version import SystemVersion
 
 BOARD = "voicemeet-edge-device-arm64"
 NEW = SystemVersion(0, 2, 0)
+WRITTEN = ["install", "mark-active other", "restart"]
 
 
 @dataclass
@@ -40,6 +41,9 @@ class Bench:
     bundle: tuple[str, str] = (BOARD, "0.2.0")
     install_fails: bool = False
     signature_fails: bool = False
+    mark_fails: bool = False
+    trial_at_mark: bool = False
+    """Whether the trial was kept when the loader was told of it."""
 
     def __post_init__(self) -> None:
         (self.folder / "run").mkdir()
@@ -76,7 +80,10 @@ class Bench:
             error = "signature verification failed" if self.signature_fails else ""
             return subprocess.CompletedProcess(list(words), int(self.signature_fails), out, error)
         self.done.append(words[1] if words[1] == "install" else " ".join(words[2:]))
-        status = int(self.install_fails and words[1] == "install")
+        if words[2:] == ["mark-active", "other"]:
+            self.trial_at_mark = self.memory.load().trial is not None
+        fails = self.install_fails if words[1] == "install" else self.mark_fails
+        status = int(fails)
         return subprocess.CompletedProcess(list(words), status, "", "no room" if status else "")
 
 
@@ -97,12 +104,12 @@ def take(bench: Bench, *, force: bool = False) -> bool:
 
 def test_a_good_update_is_written_started_proved_and_kept(bench: Bench) -> None:
     assert take(bench)
-    assert bench.done == ["install", "restart"]
+    assert bench.done == WRITTEN
     assert bench.memory.load().trial is not None
     bench.start("b", "0.2.0")
     bench.proofs[Proof.SIGNALING] = bench.time + 60
     assert bench.keeper().prove()
-    assert bench.done[2:] == ["mark-good booted", "mark-active booted"]
+    assert bench.done[3:] == ["mark-good booted", "mark-active booted"]
     assert (bench.folder / "run/proved").exists()
     assert bench.memory.load().last == "Updated to 0.2.0."
 
@@ -115,7 +122,7 @@ def test_an_unhealthy_one_is_taken_back_and_says_why(bench: Bench, proof: Proof)
     began = bench.time
     assert not bench.keeper().prove()
     assert bench.time - began <= LIMITS_S[proof] + 10
-    assert bench.done[2:] == ["mark-bad booted", "mark-active other", "restart"]
+    assert bench.done[3:] == ["mark-bad booted", "mark-active other", "restart"]
     assert "not there" in bench.memory.load().last
     assert not (bench.folder / "run/proved").exists()
     bench.start("a", "0.1.0")
@@ -126,7 +133,7 @@ def test_an_unhealthy_one_is_taken_back_and_says_why(bench: Bench, proof: Proof)
 def test_one_that_never_started_is_found_by_the_old_one(bench: Bench) -> None:
     take(bench)
     assert bench.keeper().prove()  # still slot a: the loader gave b up
-    assert bench.done[2:] == ["mark-good booted", "mark-active booted", "mark-bad other"]
+    assert bench.done[3:] == ["mark-good booted", "mark-active booted", "mark-bad other"]
     assert "did not start" in bench.memory.load().last
 
 
@@ -159,7 +166,7 @@ def test_an_update_waits_for_the_end_of_a_call(bench: Bench) -> None:
     take(bench)
     assert bench.time >= bench.idle_from
     assert any("waits for its end" in text for text in bench.said)
-    assert bench.done == ["install", "restart"]
+    assert bench.done == WRITTEN
 
 
 def test_an_update_does_not_wait_for_ever(bench: Bench) -> None:
@@ -201,6 +208,20 @@ def test_force_goes_back_and_never_to_another_board(bench: Bench) -> None:
 def test_a_slot_that_could_not_be_written_changes_nothing(bench: Bench) -> None:
     bench.install_fails = True
     with pytest.raises(SlotError, match="no room"):
+        take(bench)
+    assert bench.memory.load().trial is None
+    assert "restart" not in bench.done
+
+
+def test_the_loader_hears_of_a_slot_after_its_trial_is_kept(bench: Bench) -> None:
+    """The power may go between the two: a slot that starts without a trial is trusted."""
+    take(bench)
+    assert bench.trial_at_mark
+
+
+def test_a_slot_that_the_loader_could_not_be_told_of_is_not_on_trial(bench: Bench) -> None:
+    bench.mark_fails = True
+    with pytest.raises(SlotError, match="boot state"):
         take(bench)
     assert bench.memory.load().trial is None
     assert "restart" not in bench.done
@@ -251,7 +272,7 @@ def ignore(_version: str, _good: bool) -> None:
 def test_what_is_offered_is_taken_and_its_file_goes(bench: Bench) -> None:
     server = Offers(offer(), told=ignore)
     assert bench.keeper().by_itself(server)
-    assert bench.done == ["install", "restart"]
+    assert bench.done == WRITTEN
     assert not (bench.memory.folder / "bundle.raucb").exists()
 
 

@@ -20,6 +20,7 @@ from voicemeet_edge.update.memory import Memory
 from voicemeet_edge.update.server import ServerError, UpdateServer
 from voicemeet_edge.update.slots import BundleError, SlotError, Slots
 from voicemeet_edge.update.trial import LIMITS_S, FallBack, Proof, Trial, Trust
+from voicemeet_edge.update.version import SystemVersion
 
 OTHER = {"a": "b", "b": "a"}
 LOOK_S = 5.0  # s between two looks whether a call is over, or a proof is there
@@ -152,8 +153,18 @@ class Keeper:
         self._wait_for_quiet()
         world.say(f"Version {version} is written to slot {target}; this takes some minutes.")
         self._slots.install(bundle)
+        self._begin(version, target)
+
+    def _begin(self, version: SystemVersion, target: str) -> None:
+        """Put a slot on trial, then tell the loader: a power cut must not leave one that starts untried."""
         self._memory.forget_state_of(target)
-        self._keep(self._memory.load().begins(version, target, self._slot))
+        before = self._memory.load()
+        self._keep(before.begins(version, target, self._slot))
+        try:
+            self._slots.try_other()
+        except SlotError:
+            self._keep(before)
+            raise
 
     def switch(self) -> bool:
         """Start the other slot on purpose; it has to prove itself as an update has."""
@@ -161,9 +172,7 @@ class Keeper:
         version = self._slots.version_in(target)
         if version is None:
             raise SlotError("the other slot holds no system", code="empty_slot")
-        self._slots.try_other()
-        self._memory.forget_state_of(target)
-        self._keep(self._memory.load().begins(version, target, self._slot))
+        self._begin(version, target)
         self._wait_for_quiet()
         self._world.say(f"Version {version} in slot {target} starts now.")
         self._world.restart()

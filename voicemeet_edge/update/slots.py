@@ -88,7 +88,7 @@ class Slots:
             raise BundleError("it does not say its board and version in our form") from None
 
     def install(self, bundle: Path) -> None:
-        """Write a bundle to the slot that is not in use and let the next start try it.
+        """Write a bundle to the slot that is not in use; nothing starts it before `try_other`.
 
         Raises:
             SlotError: it was not written whole; the running slot stays the one that starts.
