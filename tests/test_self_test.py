@@ -15,7 +15,7 @@ from voicemeet_edge.audio.likeness import Likeness
 from voicemeet_edge.echo_call import EchoCall
 from voicemeet_edge.errors import BackendError
 from voicemeet_edge.hub.settings import MatchSettings
-from voicemeet_edge.self_test import BusyError, SelfTest, _judge, _no_call, seconds_until, test_line
+from voicemeet_edge.self_test import InUseError, SelfTest, _judge, _no_call, seconds_until, test_line
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.system.findings import Finding, Outcome
 from voicemeet_edge.testing.waiting import until
@@ -106,11 +106,11 @@ async def test_somebody_at_the_button_ends_it(monkeypatch: pytest.MonkeyPatch) -
     testing = asyncio.create_task(bench.test.test())
     await bench.begun.wait()
     bench.test.interrupt()
-    with pytest.raises(BusyError):
+    with pytest.raises(InUseError):
         await testing
     assert bench.told == []
     bench.idle = False
-    with pytest.raises(BusyError):
+    with pytest.raises(InUseError):
         await bench.test.test()
     bench.idle = True
     bench.goes_on.set()

@@ -48,12 +48,12 @@ from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.observed import Observer
 from voicemeet_edge.call.reception import Reception
 from voicemeet_edge.call.reports import ReportSender
-from voicemeet_edge.call.ring import Queued, Ring
+from voicemeet_edge.call.ring import GroupRing, Queued
 from voicemeet_edge.call.ring_session import RingSession
 from voicemeet_edge.call.search import Search
 from voicemeet_edge.call.session import CallSession, News, SessionParts
 from voicemeet_edge.call.signs import SAID_WITH, Lamp, Tone
-from voicemeet_edge.call.standing import Standing
+from voicemeet_edge.call.standing import StandingBy
 from voicemeet_edge.enrolled import Enrolled
 from voicemeet_edge.errors import BackendError, IllegalEventError, is_retryable
 from voicemeet_edge.levels import Levels
@@ -191,7 +191,7 @@ class Device:
                 group.create_task(self._prove_life())
                 group.create_task(self._enrolled.run())
                 if self._label:
-                    group.create_task(Standing(self._new_standing, self._called).run())
+                    group.create_task(StandingBy(self._new_standing, self._called).run())
                 self._execute(self._machine.start(time.monotonic()))
                 self._observe(observed.Started())
                 self._engine.try_playback()
@@ -410,7 +410,7 @@ class Device:
             if self._ring is ringing:
                 self._session, self._last_token = session, session.token
 
-        ring = Ring(rules.nobody_timeout_s, rules.ring_timeout_s, time.monotonic())
+        ring = GroupRing(rules.nobody_timeout_s, rules.ring_timeout_s, time.monotonic())
         ringing = RingSession(
             ring, self._new_search, self._new_leg, on_news=self._take_news, on_chosen=chosen
         )

@@ -39,7 +39,7 @@ WELL, DOUBT, FAULT, SKIPPED = Outcome.WELL, Outcome.DOUBT, Outcome.FAULT, Outcom
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SelfTestResult:
     """What a test found."""
 
     findings: tuple[Finding, ...]
@@ -129,7 +129,7 @@ def _judge(call: EchoCall) -> Finding:
     return Finding("call", WELL, found)
 
 
-class BusyError(VoiceMeetError):
+class InUseError(VoiceMeetError):
     """The device is in use: no test now."""
 
     code = "busy"
@@ -159,7 +159,7 @@ class SelfTest:
         self._running: asyncio.Task[tuple[list[Finding], dict[str, float]]] | None = None
         self._interrupted = False
         self._turn = asyncio.Lock()
-        self.last: Result | None = None
+        self.last: SelfTestResult | None = None
         """What the last one found."""
 
     async def run(self) -> None:
@@ -175,7 +175,7 @@ class SelfTest:
                 continue
             try:
                 result = await self.test()
-            except BusyError:
+            except InUseError:
                 wait_s = BUSY_AGAIN_S
                 continue
             wait_s = FAILED_AGAIN_S if result.outcome is FAULT else min(self._due_in_s(), LOOK_AGAIN_S)
@@ -194,15 +194,15 @@ class SelfTest:
         assert self.last is not None
         return random.Random(self.last.at_s).uniform(0.0, SPREAD_S)
 
-    async def test(self) -> Result:
+    async def test(self) -> SelfTestResult:
         """Test now; returns what was found.
 
         Raises:
-            BusyError: the device is in use, or came to be meanwhile.
+            InUseError: the device is in use, or came to be meanwhile.
         """
         async with self._turn:
             if not self._is_idle():
-                raise BusyError("the device is in use")
+                raise InUseError("the device is in use")
             self._running = asyncio.create_task(test_line(self._settings))
             try:
                 findings, figures = await self._running
@@ -211,10 +211,10 @@ class SelfTest:
                 task = asyncio.current_task()
                 if not self._interrupted or (task is not None and task.cancelling()):
                     raise  # it is we who are cancelled
-                raise BusyError("somebody used the device") from None
+                raise InUseError("somebody used the device") from None
             finally:
                 self._running, self._interrupted = None, False
-            self.last = Result((*self._own_faults(), *findings), figures, time.monotonic())
+            self.last = SelfTestResult((*self._own_faults(), *findings), figures, time.monotonic())
         outcome = self.last.outcome
         (logger.warning if outcome is FAULT else logger.info)("self-test: %s", outcome.value)
         for finding in self.last.findings:

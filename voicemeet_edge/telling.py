@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from voicemeet_edge import __version__
 from voicemeet_edge.app import Device
-from voicemeet_edge.self_test import BusyError, SelfTest
+from voicemeet_edge.self_test import InUseError, SelfTest
 from voicemeet_edge.settings import StatusSettings
 from voicemeet_edge.system.board import Board
 from voicemeet_edge.system.image_state import read_image_state
@@ -72,7 +72,7 @@ class Telling:
         """Test now, for whoever asks at the socket."""
         try:
             return (await self._self_test.test()).as_json()
-        except BusyError:
+        except InUseError:
             return {"outcome": "busy", "findings": [], "figures": {}}
 
     def snapshot(self) -> Snapshot:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tests.attacks import lab
 from tests.attacks.lab import WAIT_S, Hub, end_reason, hub_process, new_key, pair
-from voicemeet_edge.testing.hostile import HostileCarrier, Line, Payload
+from voicemeet_edge.testing.hostile import DeviceSocket, HostileCarrier, Payload
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
@@ -103,7 +103,7 @@ class Repeating(HostileCarrier):
         self.is_repeating = True
         self.tamper = self.yesterday
 
-    def yesterday(self, line: Line, _event: str, payload: Payload) -> Iterable[tuple[str, Payload]]:
+    def yesterday(self, line: DeviceSocket, _event: str, payload: Payload) -> Iterable[tuple[str, Payload]]:
         """Whatever the other end says: deliver all it said in the first call."""
         return [*self.old[str(payload.get("slot"))]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.lab import WAIT_S, Hub, distrusts, end_reason, happened, never_talked, new_key, pair
-from voicemeet_edge.testing.hostile import Line, Middle, Payload, swap_fingerprint
+from voicemeet_edge.testing.hostile import DeviceSocket, Middle, Payload, swap_fingerprint
 from voicemeet_edge.testing.waiting import until
 from voicemeet_edge.webrtc.peer import new_certificate
 
@@ -56,7 +56,7 @@ async def test_with_a_key_the_middle_never_gets_a_call(hub: Hub, tmp_path: Path)
 
 async def test_with_a_key_a_changed_offer_is_refused_and_no_call_starts(hub: Hub, tmp_path: Path) -> None:
     # Fails without GCM's tag (signaling/sealed.py, open): then the changed bytes are taken.
-    def spoil(_line: Line, event: str, payload: Payload) -> list[tuple[str, Payload]]:
+    def spoil(_line: DeviceSocket, event: str, payload: Payload) -> list[tuple[str, Payload]]:
         if event not in ("offer", "answer"):
             return [(event, payload)]
         text = str(payload["sealed"])
@@ -88,7 +88,7 @@ async def test_a_fingerprint_swapped_on_one_side_ends_before_any_sound(
     # Fails without EdgeCertificate._verify (webrtc/dtls.py): aiortc looks only after the handshake.
     other = new_certificate().sha256
 
-    def swap(_line: Line, said: str, payload: Payload) -> list[tuple[str, Payload]]:
+    def swap(_line: DeviceSocket, said: str, payload: Payload) -> list[tuple[str, Payload]]:
         if said == event:
             payload = payload | {"sdp": swap_fingerprint(str(payload["sdp"]), other)}
         return [(said, payload)]
@@ -118,14 +118,14 @@ async def test_check_words_that_are_taken_out_are_missed_aloud(hub: Hub, tmp_pat
     assert not any(happened(device, "words") for device in devices.both)
 
 
-def without_words(_line: Line, event: str, payload: Payload) -> list[tuple[str, Payload]]:
+def without_words(_line: DeviceSocket, event: str, payload: Payload) -> list[tuple[str, Payload]]:
     kept = {name: value for name, value in payload.items() if name not in ("nonce", "commitment")}
     return [] if event == "reveal" else [(event, kept)]
 
 
 async def test_words_bound_to_another_certificate_end_the_call(hub: Hub, tmp_path: Path) -> None:
     # Fails without the check of the commitment (call/words.py, WordsExchange.words).
-    def forget(_line: Line, event: str, payload: Payload) -> list[tuple[str, Payload]]:
+    def forget(_line: DeviceSocket, event: str, payload: Payload) -> list[tuple[str, Payload]]:
         if event == "hello" and payload.get("commitment"):
             payload = payload | {"commitment": "ab" * 32}
         return [(event, payload)]

@@ -1,6 +1,6 @@
 """A house in memory: visitors, desks, the hub's matcher, and a network that delivers as the dice fall.
 
-All cores are the real ones (`Ring`, `Conversation`, `CallMachine`, `Matcher`); only carrying is done here.
+All cores (`GroupRing`, `Conversation`, `CallMachine`, `Matcher`) are the real ones; only carrying is ours.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from voicemeet_edge.call.commands import Command, Leave, MakeAnswer, MakeOffer, 
 from voicemeet_edge.call.conversation import Conversation, Manner
 from voicemeet_edge.call.machine import CallMachine, Event, State
 from voicemeet_edge.call.negotiation import Kind
-from voicemeet_edge.call.ring import Begin, Choose, End, Queued, Ring, RingAnew, RingCommand
+from voicemeet_edge.call.ring import Begin, Choose, End, GroupRing, Queued, RingAnew, RingCommand
 from voicemeet_edge.errors import IllegalEventError
-from voicemeet_edge.hub.matching import Matched, Matcher, MatchOptions, Seeker
+from voicemeet_edge.hub.matching import CallPlace, Matcher, MatchOptions, Seeker
 from voicemeet_edge.reasons import EndReason
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import CallSettings
@@ -57,7 +57,7 @@ class House:
         self.visitors = [Visitor(self, f"door{number}") for number in range(visitors)]
         self.desks = [Desk(self, f"desk{number}") for number in range(desks)]
 
-    def leg(self, matched: Matched, kind: Kind, manner: Manner) -> Leg:
+    def leg(self, matched: CallPlace, kind: Kind, manner: Manner) -> Leg:
         call_id, slot = matched.match.call_id, matched.slot
         reply = replace(MATCHED, call_id=call_id, slot=slot, token=Secret("t"))
         leg = Leg(Conversation(reply, kind, NoSeal(), PRINTS[slot].hex(), manner), slot)
@@ -94,7 +94,7 @@ class Party:
         self.house = house
         self.mine: dict[str, Leg] = {}
 
-    def begin(self, matched: Matched, kind: Kind, manner: Manner) -> None:
+    def begin(self, matched: CallPlace, kind: Kind, manner: Manner) -> None:
         call_id = matched.match.call_id
         leg = self.mine[call_id] = self.house.leg(matched, kind, manner)
         self.obey(call_id, leg.core.start(self.house.now))
@@ -195,7 +195,7 @@ class Visitor(Party):
         self.name = name
         self.machine = CallMachine(CallSettings(role=Role.CALLER))
         self.machine.start(house.now)
-        self.ring: Ring | None = None
+        self.ring: GroupRing | None = None
         self.round = 0
         self.asks_at = 0.0
         self.is_asking = False
@@ -212,7 +212,7 @@ class Visitor(Party):
     def execute(self, actions: Sequence[calls.Action]) -> None:
         for action in actions:
             if isinstance(action, calls.Seek):
-                self.ring = Ring(30.0, 45.0, self.house.now)
+                self.ring = GroupRing(30.0, 45.0, self.house.now)
                 self.search()
             elif isinstance(action, calls.Hangup) and self.ring is not None:
                 self.reason = action.reason
@@ -324,7 +324,7 @@ class Desk(Party):
         seeker = Seeker(self.name, f"{self.name} {self.tickets}", "p", Role.ANSWERER, state=self.state)
         found = self.house.matcher.request(seeker, self.house.now)
         self.asks_at = self.house.now + 3.0
-        if isinstance(found, Matched):
+        if isinstance(found, CallPlace):
             self.tickets += 1
             self.asks_at = self.house.now
             self.begin(found, Kind.CALLED, Manner())

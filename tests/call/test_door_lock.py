@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tests.call.ends import KEY, OTHER_KEY, Call, End
 from voicemeet_edge.call.commands import Publish
 from voicemeet_edge.call.conversation import Manner
-from voicemeet_edge.call.door_lock import FRESH_S, MAX_OPENINGS, MAX_REQUESTS, Answer, DoorLock, Unlock
+from voicemeet_edge.call.door_lock import FRESH_S, MAX_OPENINGS, MAX_REQUESTS, DoorAnswer, DoorLock, Unlock
 from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.signaling.messages import Door, DoorState, Message, Open, parse, serialize
 
@@ -25,19 +25,19 @@ def lock(open_s: float = OPEN_S) -> DoorLock:
     return DoorLock(open_s)
 
 
-def ask(door: DoorLock, request: str, challenge: str = "", *, now: float = 0.0) -> Answer | Unlock | None:
+def ask(door: DoorLock, request: str, challenge: str = "", *, now: float = 0.0) -> DoorAnswer | Unlock | None:
     return door.receive(Open("b", 1, request, challenge), now, is_talking=True)
 
 
 def challenged(door: DoorLock, request: str, now: float = 0.0) -> str:
     answer = ask(door, request, now=now)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, DoorAnswer)
     assert answer.state is CHALLENGE
     return answer.challenge
 
 
-def denied(answer: Answer | Unlock | None) -> str:
-    assert isinstance(answer, Answer)
+def denied(answer: DoorAnswer | Unlock | None) -> str:
+    assert isinstance(answer, DoorAnswer)
     assert answer.state is DoorState.REFUSED
     return answer.reason
 
@@ -46,11 +46,11 @@ def test_a_fresh_request_opens_once_and_says_when_it_is_closed() -> None:
     door, request = lock(), new()
     challenge = challenged(door, request)
     assert ask(door, request, challenge, now=1.0) == Unlock(request, OPEN_S)
-    assert door.unlocked(request, 1.1, is_open=True) == Answer(DoorState.OPEN, request, seconds=OPEN_S)
+    assert door.unlocked(request, 1.1, is_open=True) == DoorAnswer(DoorState.OPEN, request, seconds=OPEN_S)
     assert door.deadline == 1.1 + OPEN_S
     assert door.handle_timer(2.0) == []
     assert denied(ask(door, request, challenge, now=2.0)) == "already_open"
-    assert door.handle_timer(4.1) == [Answer(DoorState.CLOSED, request)]
+    assert door.handle_timer(4.1) == [DoorAnswer(DoorState.CLOSED, request)]
     assert denied(ask(door, request, challenge, now=5.0)) == "stale", "a challenge is good once"
     assert ask(door, request, now=5.0) is None, "and so is a request"
 

@@ -16,7 +16,7 @@ from tests.call.house import House
 from voicemeet_edge.backend.verbs import MAX_LEGS, Desks, MatchedReply, RingingReply
 from voicemeet_edge.call.commands import Tell
 from voicemeet_edge.call.machine import Event
-from voicemeet_edge.call.ring import AskNow, Begin, Choose, End, Queued, Ring, RingAnew
+from voicemeet_edge.call.ring import AskNow, Begin, Choose, End, GroupRing, Queued, RingAnew
 from voicemeet_edge.reasons import EndReason
 from voicemeet_edge.secret import Secret
 
@@ -77,15 +77,15 @@ def reply(*calls: MatchedReply, busy: int = 0, away: int = 0, place: int = 1) ->
     return RingingReply(3.0, Secret("w"), calls, place, Desks(busy, away))
 
 
-def ringing(*calls: MatchedReply, busy: int = 0) -> Ring:
+def ringing(*calls: MatchedReply, busy: int = 0) -> GroupRing:
     """A ring that has found these at 0."""
-    ring = Ring(30.0, 45.0, 0.0)
+    ring = GroupRing(30.0, 45.0, 0.0)
     ring.found(reply(*calls, busy=busy), 0.0)
     return ring
 
 
 def test_the_first_accept_wins_and_the_others_are_told() -> None:
-    ring = Ring(30.0, 45.0, 0.0)
+    ring = GroupRing(30.0, 45.0, 0.0)
     begun = ring.found(reply(*MATCHES), 0.0)
     assert begun == [Begin(MATCHES[0], True), Begin(MATCHES[1], False), Begin(MATCHES[2], False)]
     assert ring.told(TWO, RINGS, 0.1) == [RINGS]
@@ -157,7 +157,7 @@ def test_a_busy_desk_may_ring_again_and_no_other() -> None:
 def test_a_visitor_of_a_closed_pool_is_told_in_time(
     answer: RingingReply, at_s: float, reason: EndReason
 ) -> None:
-    ring = Ring(30.0, 45.0, 0.0)
+    ring = GroupRing(30.0, 45.0, 0.0)
     ring.found(answer, 0.0)
     assert ring.deadline == at_s
     assert ring.handle_timer(at_s - 0.1) == []
@@ -170,7 +170,7 @@ def test_while_somebody_is_busy_it_rings_on() -> None:
 
 
 def test_in_an_open_pool_one_waits_as_ever() -> None:
-    ring = Ring(30.0, 45.0, 0.0)
+    ring = GroupRing(30.0, 45.0, 0.0)
     assert ring.deadline is None
     ring.found(RingingReply(3.0, Secret("w"), (MATCHES[0],)), 7.0)
     assert ring.deadline == 52.0

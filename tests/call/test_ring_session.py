@@ -14,8 +14,7 @@ import pytest
 from tests.test_app import running
 from voicemeet_edge.backend.admission import admission_key, make_proof
 from voicemeet_edge.backend.client import Backend
-from voicemeet_edge.backend.verbs import DeskState, MatchedReply, MatchRequest, Role, WaitingReply
-from voicemeet_edge.backend.verbs import Door as ListedDoor
+from voicemeet_edge.backend.verbs import DeskState, ListedDoor, MatchedReply, MatchRequest, Role, WaitingReply
 from voicemeet_edge.call import keys
 from voicemeet_edge.call.commands import Tell
 from voicemeet_edge.call.machine import Event, State

@@ -10,7 +10,7 @@ from tests.call.ends import MATCHED
 from voicemeet_edge.backend.verbs import MatchedReply
 from voicemeet_edge.call import standing
 from voicemeet_edge.call.search import Search
-from voicemeet_edge.call.standing import Standing
+from voicemeet_edge.call.standing import StandingBy
 from voicemeet_edge.errors import BackendError
 
 
@@ -47,7 +47,7 @@ async def test_it_stands_by_again_after_a_call_and_after_a_refusal(
             return Script(MATCHED)
         return Script(ends.pop(0))
 
-    task = asyncio.create_task(Standing(next_search, called.append).run())
+    task = asyncio.create_task(StandingBy(next_search, called.append).run())
     async with asyncio.timeout(20):
         await done.wait()
     task.cancel()

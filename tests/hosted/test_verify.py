@@ -13,7 +13,7 @@ from tests.hosted.conftest import or_skip
 from tests.hosted.postgres import ROOT, Postgres
 from tests.hosted.stack import PUBLISHABLE, Stack, hosted
 from voicemeet_edge.cli import main
-from voicemeet_edge.hosted.verify import Outcome, Project, Verification, table
+from voicemeet_edge.hosted.verify import Project, Verdict, Verification, table
 from voicemeet_edge.secret import Secret
 
 pytestmark = pytest.mark.timeout(120)
@@ -42,17 +42,17 @@ def behind(postgres17: Postgres) -> Iterator[tuple[Stack, str]]:
             door.terminate()
 
 
-def outcomes(url: str, behind: str = "", key: str = PUBLISHABLE) -> dict[str, Outcome]:
+def outcomes(url: str, behind: str = "", key: str = PUBLISHABLE) -> dict[str, Verdict]:
     checks = asyncio.run(Verification(Project(url, Secret(key), "public", behind)).run())
     print(table(checks))
-    return {check.what: check.outcome for check in checks if check.outcome is not Outcome.LOOK}
+    return {check.what: check.outcome for check in checks if check.outcome is not Verdict.LOOK}
 
 
 def test_all_is_right_behind_the_door_and_nothing_is_left(behind: tuple[Stack, str]) -> None:
     stack, url = behind
     found = outcomes(url, stack.url)
     assert len(found) == 12
-    assert set(found.values()) == {Outcome.OK}, found
+    assert set(found.values()) == {Verdict.OK}, found
     assert stack.sql("select count(*) from voicemeet.tickets where call_id is null") == [(0,)]
     assert stack.sql("select count(*) from voicemeet.reports") == [(0,)]
     assert stack.sql("select count(*) from voicemeet.calls where ended_a is null and ended_b is null") == [
@@ -70,7 +70,7 @@ def test_policies_that_are_missing(behind: tuple[Stack, str]) -> None:
         from tests.hosted.postgres import MIGRATIONS
 
         stack.postgres.migrate(stack.database, [path for path in MIGRATIONS if "channels" in path.name])
-    failed = {what for what, outcome in found.items() if outcome is Outcome.FAILED}
+    failed = {what for what, outcome in found.items() if outcome is Verdict.FAILED}
     assert failed == {
         "Realtime takes our signing key and the policies let it in",
         "the push arrives",

@@ -8,7 +8,7 @@ from voicemeet_edge.hub.connections import (
     UNUSED_S,
     WAIT_S,
     Connections,
-    Entry,
+    OpenConnection,
     Places,
 )
 from voicemeet_edge.hub.limits import SITE_SHARES, address_key
@@ -29,7 +29,7 @@ class Socket:
         return self.left
 
 
-def full_of_sockets(book: Connections, count: int) -> list[tuple[Entry, Socket]]:
+def full_of_sockets(book: Connections, count: int) -> list[tuple[OpenConnection, Socket]]:
     """Fill the address' places with WebSockets that have joined nothing."""
     found = []
     for _ in range(count):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voicemeet_edge.backend.verbs import SELF_TEST_POOL, Role
-from voicemeet_edge.hub.matching import Matched, Matcher, MatchOptions, Seeker, Waiting
+from voicemeet_edge.hub.matching import CallPlace, Matcher, MatchOptions, Seeker, Waiting
 from voicemeet_edge.hub.refusal import RefusedError
 
 
@@ -34,16 +34,16 @@ class Pool:
         ticket: str = "",
         flagged: bool = False,
         pool: str = "p",
-    ) -> Waiting | Matched:
+    ) -> Waiting | CallPlace:
         return self.matcher.request(Seeker(device, ticket or device, pool, role, flagged), self.now)
 
     def meets(self, device: str, role: Role = Role.EITHER, *, ticket: str = "") -> str:
         found = self.ask(device, role, ticket=ticket)
-        assert isinstance(found, Matched)
+        assert isinstance(found, CallPlace)
         return found.match.device_b if found.slot == "a" else found.match.device_a
 
 
-def waits(found: Waiting | Matched) -> bool:
+def waits(found: Waiting | CallPlace) -> bool:
     return isinstance(found, Waiting)
 
 
@@ -51,10 +51,10 @@ def test_two_strangers_meet_and_are_told_the_same_call() -> None:
     pool = Pool()
     assert waits(pool.ask("ann"))
     second = pool.ask("bob")
-    assert isinstance(second, Matched)
+    assert isinstance(second, CallPlace)
     assert pool.matcher.take_wakes() == ["ann"]
     first = pool.ask("ann")
-    assert isinstance(first, Matched)
+    assert isinstance(first, CallPlace)
     assert first.match is second.match
     assert {first.slot, second.slot} == {"a", "b"}
     assert pool.ask("ann") == first
@@ -75,7 +75,7 @@ def test_caller_offers_whoever_came_first(order: tuple[int, int]) -> None:
     parties = [("device", Role.CALLER), ("desk", Role.ANSWERER)]
     pool.ask(*parties[order[0]])
     found = pool.ask(*parties[order[1]])
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     assert found.match.device_a == "device"
     assert found.match.offerer == "a"
     assert found.match.role_b is Role.ANSWERER
@@ -87,7 +87,7 @@ def test_coin_picks_the_offerer_among_equals() -> None:
         matcher = make(coin=lambda side=side: side)  # type: ignore[misc]
         matcher.request(Seeker("ann", "t1", "p", Role.EITHER), 0)
         found = matcher.request(Seeker("bob", "t2", "p", Role.EITHER), 0)
-        assert isinstance(found, Matched)
+        assert isinstance(found, CallPlace)
         offerers.add(found.match.device_a)
     assert offerers == {"ann", "bob"}
 
@@ -106,7 +106,7 @@ def test_flagged_parties_meet_only_each_other() -> None:
     pool.ask("good")
     assert waits(pool.ask("bad1", flagged=True))
     found = pool.ask("bad2", flagged=True)
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     assert {found.match.device_a, found.match.device_b} == {"bad1", "bad2"}
 
 
@@ -159,7 +159,7 @@ def test_recent_partners_are_kept_apart_while_others_are_there() -> None:
     assert waits(pool.ask("bob", ticket="b2"))
     pool.ask("cyd")
     found = pool.ask("ann", ticket="a2")
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     assert "cyd" in (found.match.device_a, found.match.device_b)
 
 
@@ -296,7 +296,7 @@ def test_any_interleaving(steps: list[tuple[str, str, Role, bool, float]], avoid
     tickets: dict[str, tuple[str, Role]] = {}
     numbers = itertools.count()
     calls: dict[str, dict[str, str]] = {}
-    answers: dict[str, tuple[float, Matched]] = {}
+    answers: dict[str, tuple[float, CallPlace]] = {}
     for action, device, role, flagged, seconds in steps:
         if action == "time":
             now += seconds
@@ -309,7 +309,7 @@ def test_any_interleaving(steps: list[tuple[str, str, Role, bool, float]], avoid
                 tickets[device] = (f"{device}-{next(numbers)}", role)
             ticket, asked = tickets[device]
             found = matcher.request(Seeker(device, ticket, "p", asked, flagged), now)
-            if isinstance(found, Matched):
+            if isinstance(found, CallPlace):
                 slots = calls.setdefault(found.match.call_id, {})
                 assert slots.setdefault(found.slot, ticket) == ticket
                 assert len(set(slots.values())) == len(slots)
@@ -345,16 +345,16 @@ def test_a_desk_looks_on_while_its_caller_is_only_arriving() -> None:
     pool = Pool()
     assert waits(pool.ask("ghost", Role.CALLER))
     first = pool.ask("desk", Role.ANSWERER, ticket="d1")
-    assert isinstance(first, Matched)
+    assert isinstance(first, CallPlace)
     assert waits(pool.ask("desk", Role.ANSWERER, ticket="d2")), "the ghost is not met again"
     found = pool.ask("lobby", Role.CALLER)
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     second = pool.ask("desk", Role.ANSWERER, ticket="d2")
-    assert isinstance(second, Matched)
+    assert isinstance(second, CallPlace)
     assert second.match is found.match
     assert pool.ask("desk", Role.ANSWERER, ticket="d1") == first
     ghost = pool.ask("ghost", Role.CALLER)
-    assert isinstance(ghost, Matched)
+    assert isinstance(ghost, CallPlace)
     assert ghost.match is first.match
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.hub.test_matching import make
 from voicemeet_edge.backend.verbs import MAX_LEGS, DeskState, Role
-from voicemeet_edge.hub.matching import STAND_BY_POLL_S, Matched, Seeker, Waiting
+from voicemeet_edge.hub.matching import STAND_BY_POLL_S, CallPlace, Seeker, Waiting
 from voicemeet_edge.hub.refusal import RefusedError
 from voicemeet_edge.hub.ringing import Ringing
 
@@ -24,7 +24,7 @@ class House:
 
     def desk(
         self, name: str, state: DeskState = FREE, *, ticket: str = "", door: str = ""
-    ) -> Waiting | Matched:
+    ) -> Waiting | CallPlace:
         seeker = Seeker(name, ticket or f"{name}'s", "p", Role.ANSWERER, state=state, door=door)
         return self.matcher.request(seeker, self.now)
 
@@ -35,7 +35,7 @@ class House:
         seeker = Seeker(name, ticket, "p", Role.CALLER, ring=True, again=again, is_full=is_full)
         return self.matcher.ring(seeker, self.now)
 
-    def door(self, name: str, label: str = "a door", *, ticket: str = "") -> Waiting | Matched:
+    def door(self, name: str, label: str = "a door", *, ticket: str = "") -> Waiting | CallPlace:
         seeker = Seeker(name, ticket or f"{name} stands", "p", Role.CALLER, label=label)
         return self.matcher.request(seeker, self.now)
 
@@ -43,8 +43,8 @@ class House:
         return {leg.match.device_b for leg in self.ring(name).calls}
 
 
-def call_of(found: Waiting | Matched) -> str:
-    assert isinstance(found, Matched)
+def call_of(found: Waiting | CallPlace) -> str:
+    assert isinstance(found, CallPlace)
     return found.match.call_id
 
 
@@ -65,7 +65,7 @@ def test_a_desk_that_comes_while_somebody_rings_is_found_at_once() -> None:
     house = House()
     assert house.ring("door").calls == ()
     found = house.desk("late")
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     assert "door's" in house.matcher.take_wakes()
     assert house.rung("door") == {"late"}
 
@@ -92,7 +92,7 @@ def test_busy_and_away_desks_are_found_by_nobody_and_counted() -> None:
     assert isinstance(waiting, Waiting)
     assert waiting.callers == 1
     # With the same ticket: now it takes calls again.
-    assert isinstance(house.desk("talks", FREE), Matched)
+    assert isinstance(house.desk("talks", FREE), CallPlace)
     ringing = house.ring("door")
     assert (len(ringing.calls), ringing.busy, ringing.away) == (1, 0, 1)
     assert isinstance(house.desk("talks", BUSY, ticket="rings"), Waiting)
@@ -108,7 +108,7 @@ def test_first_come_first_served_and_each_hears_its_place() -> None:
     house.matcher.leave("ann", "ann's", house.now)
     assert [house.ring(name).place for name in ("bob", "cid")] == [1, 2]
     call = house.desk("one", FREE)
-    assert isinstance(call, Matched)
+    assert isinstance(call, CallPlace)
     assert call.match.device_a == "bob"
 
 
@@ -185,9 +185,9 @@ def test_a_door_stands_by_beside_its_searches_and_is_found_by_name_alone() -> No
     assert (count, label) == (1, "Side entrance")
     assert house.matcher.doors("other") == (0, [])
     waiting = house.desk("two")
-    assert isinstance(waiting, Matched), "it rings for the caller"
+    assert isinstance(waiting, CallPlace), "it rings for the caller"
     found = house.desk("two", ticket="to the door", door=handle)
-    assert isinstance(found, Matched)
+    assert isinstance(found, CallPlace)
     assert (found.match.device_a, found.slot, found.match.offerer) == ("side", "b", "a")
     assert "side stands" in house.matcher.take_wakes()
     assert call_of(house.door("side")) == found.match.call_id
@@ -196,7 +196,7 @@ def test_a_door_stands_by_beside_its_searches_and_is_found_by_name_alone() -> No
     assert refused.value.code == "door_away"
     house.door("side", ticket="the next")
     assert house.matcher.doors("p")[1][0][0] == handle, "the same as before"
-    assert isinstance(house.desk("three", ticket="again", door=handle), Matched)
+    assert isinstance(house.desk("three", ticket="again", door=handle), CallPlace)
 
 
 def test_doors_take_no_place_of_who_waits_and_are_counted_for_desks() -> None:
@@ -232,7 +232,7 @@ def test_anything_in_any_order_keeps_each_desk_in_one_call() -> None:
             case 0:
                 mine = ticket(name, new=new)
                 found = house.desk(name, dice.choice((FREE, FREE, BUSY, AWAY)), ticket=mine)
-                if isinstance(found, Matched):
+                if isinstance(found, CallPlace):
                     assert found.match.device_b == name
                     call_id, since = desks.get(mine, ("", -100.0))
                     if call_id != found.match.call_id:

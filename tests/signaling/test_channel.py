@@ -12,11 +12,11 @@ from voicemeet_edge.signaling.channel import (
     BroadcastReceived,
     Channel,
     ChannelState,
+    ChannelStateChanged,
     Effects,
     PushDone,
     PushFailed,
     Refs,
-    StateChanged,
     Verdict,
     classify,
     code_of,
@@ -60,7 +60,7 @@ def close(join_ref: str = "1") -> PhoenixFrame:
 
 
 def states(step: Effects) -> list[tuple[ChannelState, str]]:
-    return [(event.state, event.code) for event in step.events if isinstance(event, StateChanged)]
+    return [(event.state, event.code) for event in step.events if isinstance(event, ChannelStateChanged)]
 
 
 def assert_one_frame(step: Effects, event: str) -> PhoenixFrame:
@@ -144,7 +144,7 @@ def test_a_rate_limit_waits_longer_than_a_hiccup() -> None:
 def test_a_close_is_judged_by_the_system_error_before_it(message: str, state: ChannelState) -> None:
     channel = joined()
     assert channel.receive(system(message), 1.0) == Effects()
-    assert channel.receive(close(), 1.0).events[-1] == StateChanged(state, code_of(message))
+    assert channel.receive(close(), 1.0).events[-1] == ChannelStateChanged(state, code_of(message))
 
 
 def test_a_close_without_a_word_asks_the_owner() -> None:
@@ -184,7 +184,7 @@ def test_pushes_end_by_reply_error_timeout_or_loss() -> None:
     ref, _ = channel.push("bye", {}, 11.0)
     assert channel.disconnected(12.0).events == [
         PushFailed(ref, "disconnected", True),
-        StateChanged(ChannelState.WAITING, "disconnected"),
+        ChannelStateChanged(ChannelState.WAITING, "disconnected"),
     ]
     assert channel.deadline is None
 
@@ -214,7 +214,7 @@ def test_a_channel_the_server_forgot_is_joined_again() -> None:
     step = channel.receive(reply(ref, "error", {"reason": "unmatched topic"}), 1.0)
     assert step.events == [
         PushFailed(ref, "unmatched_topic", True),
-        StateChanged(ChannelState.WAITING, "unmatched_topic"),
+        ChannelStateChanged(ChannelState.WAITING, "unmatched_topic"),
     ]
 
 
@@ -266,7 +266,7 @@ def test_leave_is_final_and_idempotent() -> None:
     ref, _ = channel.push("bye", {}, 0.0)
     step = channel.leave()
     assert assert_one_frame(step, "phx_leave").join_ref == "1"
-    assert step.events == [PushFailed(ref, "left", True), StateChanged(ChannelState.CLOSED, "")]
+    assert step.events == [PushFailed(ref, "left", True), ChannelStateChanged(ChannelState.CLOSED, "")]
     assert channel.leave() == Effects()
     assert channel.connected(1.0) == Effects()
     assert channel.receive(close(), 1.0).events == []

@@ -452,7 +452,7 @@ def parse_ringing_reply(body: object) -> RingingReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ListedDoor:
     """One door as the list names it."""
 
     door: str
@@ -464,7 +464,7 @@ class DoorsReply:
     """The doors that are on line, and how many in all."""
 
     count: int
-    doors: tuple[Door, ...] = ()
+    doors: tuple[ListedDoor, ...] = ()
 
     @classmethod
     def parse(cls, body: object) -> DoorsReply:
@@ -475,7 +475,7 @@ class DoorsReply:
             raise MessageError(f"doors must be a list of at most {MAX_DOORS}")
         rows = [read_object(door) for door in doors]
         listed = [
-            Door(read_matching(row, "door", DOOR_PATTERN), read_text(row, "label", MAX_LABEL_CHARS))
+            ListedDoor(read_matching(row, "door", DOOR_PATTERN), read_text(row, "label", MAX_LABEL_CHARS))
             for row in rows
         ]
         return cls(read_count(fields, "count"), tuple(listed))

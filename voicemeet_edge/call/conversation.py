@@ -33,8 +33,7 @@ from voicemeet_edge.call.commands import (
     WordsKnown,
     WordsMissing,
 )
-from voicemeet_edge.call.door_lock import Answer as DoorAnswer
-from voicemeet_edge.call.door_lock import DoorLock, Unlock
+from voicemeet_edge.call.door_lock import DoorAnswer, DoorLock, Unlock
 from voicemeet_edge.call.liveness import Liveness, LivenessCommand, RestartPath
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.negotiation import Kind, Negotiation, NegotiationCommand, Send

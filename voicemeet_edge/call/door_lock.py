@@ -32,7 +32,7 @@ class Denial(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DoorAnswer:
     """Say this of the door."""
 
     state: DoorState
@@ -76,7 +76,7 @@ class DoorLock:
         """When `handle_timer` has to say that the door is closed again."""
         return self._open_until if self._closing else None
 
-    def receive(self, message: Open, now: float, *, is_talking: bool) -> Answer | Unlock | None:
+    def receive(self, message: Open, now: float, *, is_talking: bool) -> DoorAnswer | Unlock | None:
         """Take a request of the verified desk; None: nothing to say."""
         if not self.open_s:
             return self._deny(message, Denial.NOT_ALLOWED)
@@ -96,23 +96,23 @@ class DoorLock:
         self._open_until = now + self.open_s  # no second one while the first is on its way to the lock
         return Unlock(message.request, self.open_s)
 
-    def unlocked(self, request: str, now: float, *, is_open: bool) -> Answer:
+    def unlocked(self, request: str, now: float, *, is_open: bool) -> DoorAnswer:
         """What came of `Unlock`."""
         if not is_open:
             self._open_until = float("-inf")
-            return Answer(DoorState.REFUSED, request, reason=Denial.BROKEN)
+            return DoorAnswer(DoorState.REFUSED, request, reason=Denial.BROKEN)
         self._open_until = now + self.open_s
         self._closing = request
-        return Answer(DoorState.OPEN, request, seconds=self.open_s)
+        return DoorAnswer(DoorState.OPEN, request, seconds=self.open_s)
 
-    def handle_timer(self, now: float) -> list[Answer]:
+    def handle_timer(self, now: float) -> list[DoorAnswer]:
         """Do what is due at `now`; harmless when nothing is."""
         if not self._closing or now < self._open_until:
             return []
         request, self._closing = self._closing, ""
-        return [Answer(DoorState.CLOSED, request)]
+        return [DoorAnswer(DoorState.CLOSED, request)]
 
-    def _challenge_for(self, message: Open, now: float) -> Answer | None:
+    def _challenge_for(self, message: Open, now: float) -> DoorAnswer | None:
         if message.request in self._taken:
             return None  # said again by somebody: the first one was answered
         if len(self._taken) >= MAX_REQUESTS:
@@ -120,8 +120,8 @@ class DoorLock:
         self._taken.add(message.request)
         self._request, self._challenge = message.request, self._new_challenge()
         self._good_until = now + FRESH_S
-        return Answer(DoorState.CHALLENGE, message.request, self._challenge)
+        return DoorAnswer(DoorState.CHALLENGE, message.request, self._challenge)
 
     @staticmethod
-    def _deny(message: Open, why: Denial) -> Answer:
-        return Answer(DoorState.REFUSED, message.request, reason=why)
+    def _deny(message: Open, why: Denial) -> DoorAnswer:
+        return DoorAnswer(DoorState.REFUSED, message.request, reason=why)

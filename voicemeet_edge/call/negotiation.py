@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from voicemeet_edge.call.commands import MakeAnswer, MakeOffer, Prepare, TakeAnswer, TakeCandidate, Tell
-from voicemeet_edge.call.door_lock import Answer as DoorAnswer
+from voicemeet_edge.call.door_lock import DoorAnswer
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.words import HelloFields, WordsExchange, WordsStep
 from voicemeet_edge.errors import MessageError

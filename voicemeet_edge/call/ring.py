@@ -103,7 +103,7 @@ class _Round:
     is_judged: bool = False
 
 
-class Ring:
+class GroupRing:
     """One press of the button, from its first desk to the end; see the module's docstring.
 
     Args:

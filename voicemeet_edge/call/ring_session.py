@@ -1,4 +1,4 @@
-"""One press of the button at all desks at once: carries out what `Ring` decides.
+"""One press of the button at all desks at once: carries out what `GroupRing` decides.
 
 One rule: nothing is decided here, and nothing of it outlives `run`. Each desk has a `CallSession` of its own;
 what they tell goes to the ring, and what the ring answers is done, in order.
@@ -15,7 +15,7 @@ from typing import assert_never
 from voicemeet_edge.backend.verbs import MatchedReply, RingingReply
 from voicemeet_edge.call.commands import Tell
 from voicemeet_edge.call.in_order import InOrder
-from voicemeet_edge.call.ring import AskNow, Begin, Choose, End, Queued, Ring, RingAnew, RingCommand
+from voicemeet_edge.call.ring import AskNow, Begin, Choose, End, GroupRing, Queued, RingAnew, RingCommand
 from voicemeet_edge.call.search import Search
 from voicemeet_edge.call.session import CallSession, News
 from voicemeet_edge.errors import BackendError
@@ -33,7 +33,7 @@ class RingSession:
 
     def __init__(
         self,
-        ring: Ring,
+        ring: GroupRing,
         new_search: Callable[[], Search],
         new_session: MakeSession,
         *,

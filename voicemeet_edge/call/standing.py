@@ -20,7 +20,7 @@ REFUSED_S = 60.0  # s until a backend that refused us is asked again: somebody m
 APART_S = 1.0  # s between two calls: each costs a certificate, and whoever matches us may be hostile
 
 
-class Standing:
+class StandingBy:
     """Stands by until cancelled, which leaves the pool."""
 
     def __init__(self, new_search: Callable[[], Search], on_called: Callable[[MatchedReply], None]) -> None:

@@ -30,7 +30,7 @@ ASKS = 5  # requests of which the middle time is told
 _Result = TypeVar("_Result")
 
 
-class Outcome(Enum):
+class Verdict(Enum):
     """How a check came out."""
 
     OK = "ok"
@@ -43,7 +43,7 @@ class Check:
     """One line of the table."""
 
     what: str
-    outcome: Outcome
+    outcome: Verdict
     found: str
     cure: str = ""
 
@@ -101,11 +101,11 @@ class Verification:
             await asyncio.gather(running, return_exceptions=True)
             for client in self._clients:
                 await client.close()
-        self.checks += [Check(what, Outcome.LOOK, "", where) for what, where in BY_HAND]
+        self.checks += [Check(what, Verdict.LOOK, "", where) for what, where in BY_HAND]
         return self.checks
 
     def _say(self, what: str, good: bool, found: str, cure: str = "") -> bool:
-        self.checks.append(Check(what, Outcome.OK if good else Outcome.FAILED, found, "" if good else cure))
+        self.checks.append(Check(what, Verdict.OK if good else Verdict.FAILED, found, "" if good else cure))
         return good
 
     async def _doors(self) -> None:
@@ -234,8 +234,8 @@ def table(checks: list[Check]) -> str:
         lines.append(f"{check.outcome.value:7} {check.what:{width}}  {check.found}".rstrip())
         if check.cure:
             lines.append(f"{'':8}→ {check.cure}")
-    failed = sum(check.outcome is Outcome.FAILED for check in checks)
-    passed = sum(check.outcome is Outcome.OK for check in checks)
+    failed = sum(check.outcome is Verdict.FAILED for check in checks)
+    passed = sum(check.outcome is Verdict.OK for check in checks)
     lines += [
         "",
         f"{passed} all right, {failed} failed, {len(BY_HAND)} to look at by hand; nothing was left behind",
@@ -290,4 +290,4 @@ async def verify(project: Project, say: Callable[[str], object] = print) -> bool
     """Verify a project, print the table, return whether nothing failed."""
     checks = await Verification(project).run()
     say(table(checks))
-    return not any(check.outcome is Outcome.FAILED for check in checks)
+    return not any(check.outcome is Verdict.FAILED for check in checks)

@@ -46,7 +46,7 @@ class Carrier(Protocol):
         """Close it at once."""
 
 
-class Waiting(Carrier, Protocol):
+class UnreadSocket(Carrier, Protocol):
     """A socket that nobody reads yet."""
 
     def has_left(self) -> bool:
@@ -54,7 +54,7 @@ class Waiting(Carrier, Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class OpenConnection:
     """One connection."""
 
     address: str
@@ -70,8 +70,8 @@ class Entry:
 
 @dataclass(slots=True)
 class _Address:
-    entries: OrderedDict[Entry, None] = field(default_factory=OrderedDict)  # strangers, oldest first
-    line: deque[tuple[float, Waiting]] = field(default_factory=deque)
+    entries: OrderedDict[OpenConnection, None] = field(default_factory=OrderedDict)  # strangers, oldest first
+    line: deque[tuple[float, UnreadSocket]] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Connections:
         self._places = places
         self._addresses: dict[str, _Address] = {}
         self._held = Held()  # by strangers
-        self._all: dict[Entry, None] = {}
+        self._all: dict[OpenConnection, None] = {}
         self._strangers = 0
         self._in_line = 0
         self.counters = ConnectionCounters()
@@ -100,7 +100,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def arrive(self, address: str, carrier: Waiting, now: float) -> Entry | None:
+    def arrive(self, address: str, carrier: UnreadSocket, now: float) -> OpenConnection | None:
         """Take in an accepted socket: its entry when it is served now; None when it waits or was closed."""
         place = self._addresses.setdefault(address, _Address())
         if not place.line and self._has_room(address):
@@ -115,9 +115,9 @@ class Connections:
         self._in_line += 1
         return None
 
-    def next(self, now: float) -> list[tuple[Entry, Waiting]]:
+    def next(self, now: float) -> list[tuple[OpenConnection, UnreadSocket]]:
         """Return who may be served of those who wait; makes room for them by who is slow or idle."""
-        ready: list[tuple[Entry, Waiting]] = []
+        ready: list[tuple[OpenConnection, UnreadSocket]] = []
         for address in [address for address, place in self._addresses.items() if place.line]:
             place = self._addresses[address]
             while place.line and now - place.line[0][0] > WAIT_S:
@@ -137,14 +137,14 @@ class Connections:
             self._tidy(address, place)
         return ready
 
-    def known(self, entry: Entry) -> None:
+    def known(self, entry: OpenConnection) -> None:
         """This connection has shown a token that a pass stands behind: it is no stranger's any more."""
         if entry.is_known or entry not in self._all:
             return
         entry.is_known = True
         self._leave_address(entry)
 
-    def gone(self, entry: Entry) -> None:
+    def gone(self, entry: OpenConnection) -> None:
         """This connection is closed."""
         if entry not in self._all:
             return
@@ -187,8 +187,8 @@ class Connections:
                 if len(place.entries) + len(place.line) <= self._places.per_address:
                     break
 
-    def _serve(self, address: str, place: _Address, now: float) -> Entry:
-        entry = Entry(address, now)
+    def _serve(self, address: str, place: _Address, now: float) -> OpenConnection:
+        entry = OpenConnection(address, now)
         place.entries[entry] = None
         self._held.count(address, 1)
         self._all[entry] = None
@@ -196,11 +196,11 @@ class Connections:
         self.counters.served += 1
         return entry
 
-    def _leave_line(self, place: _Address, *, newest: bool = False) -> Waiting:
+    def _leave_line(self, place: _Address, *, newest: bool = False) -> UnreadSocket:
         self._in_line -= 1
         return (place.line.pop() if newest else place.line.popleft())[1]
 
-    def _leave_address(self, entry: Entry) -> None:
+    def _leave_address(self, entry: OpenConnection) -> None:
         self._strangers -= 1
         place = self._addresses[entry.address]
         place.entries.pop(entry, None)

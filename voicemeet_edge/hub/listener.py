@@ -19,7 +19,7 @@ from typing import cast
 
 from aiohttp import web
 
-from voicemeet_edge.hub.connections import HEAD_S, IDLE_S, Connections, Entry, Places
+from voicemeet_edge.hub.connections import HEAD_S, IDLE_S, Connections, OpenConnection, Places
 from voicemeet_edge.hub.limits import address_key
 from voicemeet_edge.hub.plain_http import TLS_HANDSHAKE, first_byte, say_use_https
 from voicemeet_edge.hub.tls import cut
@@ -60,7 +60,7 @@ class _Waiting:
 class Wire(asyncio.Protocol):
     """Stands between a transport and the HTTP server's protocol, and keeps the time."""
 
-    def __init__(self, listener: Listener, entry: Entry, inner: asyncio.Protocol) -> None:
+    def __init__(self, listener: Listener, entry: OpenConnection, inner: asyncio.Protocol) -> None:
         self._listener = listener
         self._entry = entry
         self._inner = inner
@@ -201,7 +201,7 @@ class Listener:
         if entry is not None:
             self._start(entry, waiting)
 
-    def _start(self, entry: Entry, waiting: _Waiting) -> None:
+    def _start(self, entry: OpenConnection, waiting: _Waiting) -> None:
         if waiting.is_exempt:
             self.connections.known(entry)
         wire = Wire(self, entry, self._server())
@@ -209,7 +209,7 @@ class Listener:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, wire: Wire, entry: Entry, sock: socket.socket) -> None:
+    async def _serve(self, wire: Wire, entry: OpenConnection, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HEAD_S
         try:
@@ -247,7 +247,7 @@ class Listener:
             await say_use_https(sock)
         return False
 
-    def ended(self, entry: Entry) -> None:
+    def ended(self, entry: OpenConnection) -> None:
         """A connection is closed; whoever waits for its place gets it."""
         self.connections.gone(entry)
         if self.connections.waiting:

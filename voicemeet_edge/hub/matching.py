@@ -25,7 +25,7 @@ from voicemeet_edge.backend.verbs import (
 )
 from voicemeet_edge.hub.limits import Held, Turns
 from voicemeet_edge.hub.refusal import RefusedError
-from voicemeet_edge.hub.ringing import MAX_COUNTED, Leg, Ring, Ringing, count_states, may_ring
+from voicemeet_edge.hub.ringing import MAX_COUNTED, Leg, Ringing, TicketCalls, count_states, may_ring
 
 MAX_RECENT_PARTNERS = 8  # per device: with more, a small pool would have nobody left to meet
 MAX_REMEMBERED_DEVICES = 20_000  # devices with recent partners in RAM, about 10 MB; the oldest go first
@@ -113,7 +113,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class CallPlace:
     """This ticket's place in a call."""
 
     match: Match
@@ -126,7 +126,7 @@ class Matched:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueueEntry:
     device: str
     ticket: str
     pool: str
@@ -137,14 +137,14 @@ class Entry:
     since: float
     seen: float
     last: bool = False
-    matched: Matched | None = None
-    partner: Entry | None = None
+    matched: CallPlace | None = None
+    partner: QueueEntry | None = None
     collected: bool = False
     told_s: float = 0.0
     kept_until: float = 0.0
     state: DeskState = DeskState.FREE
     label: str = ""
-    ring: Ring | None = None
+    ring: TicketCalls | None = None
 
     @property
     def queue(self) -> _Queue:
@@ -189,11 +189,11 @@ class Matcher:
         self._options = options
         self._new_call_id = new_call_id
         self._coin = coin
-        self._tickets: dict[str, Entry] = {}
-        self._devices: dict[str, Entry] = {}
-        self._queues: dict[_Queue, OrderedDict[str, Entry]] = {}
+        self._tickets: dict[str, QueueEntry] = {}
+        self._devices: dict[str, QueueEntry] = {}
+        self._queues: dict[_Queue, OrderedDict[str, QueueEntry]] = {}
         self._pools: dict[str, int] = {}
-        self._kept: OrderedDict[str, Entry] = OrderedDict()
+        self._kept: OrderedDict[str, QueueEntry] = OrderedDict()
         self._recent: OrderedDict[str, _Recent] = OrderedDict()
         self._last: OrderedDict[str, float] = OrderedDict()
         self._held = Held()
@@ -203,7 +203,7 @@ class Matcher:
         self._wakes: list[str] = []
         self.counters = MatchCounters()
 
-    def request(self, seeker: Seeker, now: float) -> Waiting | Matched:
+    def request(self, seeker: Seeker, now: float) -> Waiting | CallPlace:
         """Find a partner for the ticket, or say again what was found; RefusedError when it cannot be."""
         entry = self._entry(seeker, now)
         if entry.matched is not None:
@@ -237,7 +237,7 @@ class Matcher:
         entries = list(self._waiting_in(pool, Role.CALLER, _STANDS_BY))
         return len(entries), [(entry.door, entry.label) for entry in entries[:MAX_DOORS]]
 
-    def _entry(self, seeker: Seeker, now: float) -> Entry:
+    def _entry(self, seeker: Seeker, now: float) -> QueueEntry:
         """Return the ticket of this request, made if need be, and as the request describes it."""
         entry = self._tickets.get(seeker.ticket)
         if entry is not None and self._is_stale(entry, now):
@@ -260,8 +260,8 @@ class Matcher:
             entry.flagged, entry.state = seeker.flagged, seeker.state
         return entry
 
-    def _begin(self, seeker: Seeker, now: float) -> Entry:
-        entry = Entry(
+    def _begin(self, seeker: Seeker, now: float) -> QueueEntry:
+        entry = QueueEntry(
             seeker.device,
             seeker.ticket,
             seeker.pool,
@@ -273,7 +273,7 @@ class Matcher:
             now,
             state=seeker.state,
             label=seeker.label,
-            ring=Ring() if seeker.ring else None,
+            ring=TicketCalls() if seeker.ring else None,
         )
         earlier = self._devices.get(entry.owner)
         if earlier is not None and not (earlier.matched is not None and earlier.collected):
@@ -337,17 +337,17 @@ class Matcher:
         """When a waiting party may ask again: later the more of them wait, so that polls keep one rate."""
         return max(self._options.poll_after_s, min(MAX_POLL_AFTER_S, self._waiting / POLLS_PER_S))
 
-    def _is_stale(self, entry: Entry, now: float) -> bool:
+    def _is_stale(self, entry: QueueEntry, now: float) -> bool:
         if entry.matched is not None:
             return entry.kept_until <= now
         # Who was told to come later is waited for longer.
         later_s = max(0.0, entry.told_s - self._options.poll_after_s)
         return now - entry.seen > self._options.waiter_timeout_s + 3 * later_s
 
-    def _is_last(self, entry: Entry, now: float) -> bool:
+    def _is_last(self, entry: QueueEntry, now: float) -> bool:
         return any(self._last.get(key, 0.0) > now for key in (entry.device, entry.address) if key)
 
-    def _search(self, entry: Entry, now: float) -> Waiting | Matched:
+    def _search(self, entry: QueueEntry, now: float) -> Waiting | CallPlace:
         partner = self._find(entry, now)
         if partner is None:
             self._enqueue(entry, now)
@@ -361,7 +361,7 @@ class Matcher:
         assert entry.matched is not None
         return entry.matched
 
-    def _call_door(self, entry: Entry, door: str, now: float) -> Matched:
+    def _call_door(self, entry: QueueEntry, door: str, now: float) -> CallPlace:
         for found in self._waiting_in(entry.pool, Role.CALLER, _STANDS_BY):
             if found.door == door and not self._is_stale(found, now):
                 self._pair(entry, found, now)
@@ -371,34 +371,34 @@ class Matcher:
         self._forget(entry)
         raise RefusedError(404, "door_away", "this door is not on line")
 
-    def _waiting_in(self, pool: str, role: Role, purpose: str) -> Iterator[Entry]:
+    def _waiting_in(self, pool: str, role: Role, purpose: str) -> Iterator[QueueEntry]:
         for last in (False, True):
             yield from self._queues.get((pool, False, role, last, purpose), {}).values()
 
-    def _desks_off(self, caller: Entry) -> Iterator[Entry]:
+    def _desks_off(self, caller: QueueEntry) -> Iterator[QueueEntry]:
         """The desks on duty that take no call just now."""
         for state in (DeskState.BUSY, DeskState.AWAY):
             yield from self._waiting_in(caller.pool, Role.ANSWERER, state.value)
 
-    def _place(self, entry: Entry) -> int:
+    def _place(self, entry: QueueEntry) -> int:
         ahead = zip(self._waiting_in(entry.pool, Role.CALLER, _SEEKS), range(1, MAX_COUNTED), strict=False)
         return next((place for other, place in ahead if other is entry), MAX_COUNTED)
 
-    def _callers_for(self, desk: Entry) -> int:
+    def _callers_for(self, desk: QueueEntry) -> int:
         waiting = zip(self._waiting_in(desk.pool, Role.CALLER, _SEEKS), range(MAX_COUNTED), strict=False)
         return sum(other.ring is None or desk.device not in other.ring.rung for other, _ in waiting)
 
-    def _tell_desks(self, caller: Entry) -> None:
+    def _tell_desks(self, caller: QueueEntry) -> None:
         """Let desks that take no call hear that the line has changed."""
         if caller.role is Role.CALLER and not caller.label:
             off = zip(self._desks_off(caller), range(MAX_LEGS), strict=False)
             self._wakes += [desk.ticket for desk, _ in off]
 
-    def _find(self, entry: Entry, now: float) -> Entry | None:
+    def _find(self, entry: QueueEntry, now: float) -> QueueEntry | None:
         """Return the longest waiting party that may be met, the silent ones last."""
         if entry.label or entry.state is not DeskState.FREE:
             return None
-        fallbacks: list[Entry] = []
+        fallbacks: list[QueueEntry] = []
         for last in (False, True):
             queue = self._queues.get((entry.pool, entry.flagged, _MEETS[entry.role], last, _SEEKS))
             found, fallback = self._first(queue, entry, now) if queue else (None, None)
@@ -412,13 +412,13 @@ class Matcher:
         return None
 
     def _first(
-        self, queue: OrderedDict[str, Entry], entry: Entry, now: float
-    ) -> tuple[Entry | None, Entry | None]:
+        self, queue: OrderedDict[str, QueueEntry], entry: QueueEntry, now: float
+    ) -> tuple[QueueEntry | None, QueueEntry | None]:
         """Return the first of a queue that may be met, and the first that was met lately."""
         recent = self._recent_partners(entry, now)
-        fallback: Entry | None = None
-        stale: list[Entry] = []
-        found: Entry | None = None
+        fallback: QueueEntry | None = None
+        stale: list[QueueEntry] = []
+        found: QueueEntry | None = None
         for candidate in queue.values():
             if candidate is entry or not may_ring(entry, candidate):
                 continue
@@ -434,7 +434,7 @@ class Matcher:
             self.counters.expired += 1
         return found, fallback
 
-    def _recent_partners(self, entry: Entry, now: float) -> set[str]:
+    def _recent_partners(self, entry: QueueEntry, now: float) -> set[str]:
         # An intercom always meets the same desk: only strangers are kept apart.
         if entry.role is not Role.EITHER:
             return set()
@@ -443,7 +443,7 @@ class Matcher:
             return set()
         return {device for device, until in recent.partners.items() if until > now}
 
-    def _pair(self, entry: Entry, partner: Entry, now: float) -> None:
+    def _pair(self, entry: QueueEntry, partner: QueueEntry, now: float) -> None:
         if entry.role is partner.role:
             first, second = (entry, partner) if self._coin() else (partner, entry)
         else:
@@ -459,8 +459,8 @@ class Matcher:
             pass_b=second.pass_id,
             rings=first.ring is not None,
         )
-        self._settle(first, second, Matched(match, "a"), now)
-        self._settle(second, first, Matched(match, "b"), now)
+        self._settle(first, second, CallPlace(match, "a"), now)
+        self._settle(second, first, CallPlace(match, "b"), now)
         self._remember(entry.device, partner.device, now)
         self._remember(partner.device, entry.device, now)
         self._wakes.append(partner.ticket)
@@ -468,7 +468,7 @@ class Matcher:
         while len(self._kept) > MAX_KEPT_MATCHES:
             self._remove(next(iter(self._kept.values())))
 
-    def _settle(self, side: Entry, partner: Entry, matched: Matched, now: float) -> None:
+    def _settle(self, side: QueueEntry, partner: QueueEntry, matched: CallPlace, now: float) -> None:
         """Give a ticket its place in a call; one that rings goes on waiting for more."""
         kept_until = now + self._options.kept_match_s
         if side.ring is not None:
@@ -494,7 +494,7 @@ class Matcher:
         while len(self._recent) > MAX_REMEMBERED_DEVICES:
             self._recent.popitem(last=False)
 
-    def _enqueue(self, entry: Entry, now: float, *, first: bool = False) -> None:
+    def _enqueue(self, entry: QueueEntry, now: float, *, first: bool = False) -> None:
         queue = self._queues.setdefault(entry.queue, OrderedDict())
         if entry.ticket in queue:
             return
@@ -518,7 +518,7 @@ class Matcher:
         self._count(entry, 1)
         self._tell_desks(entry)
 
-    def _dequeue(self, entry: Entry) -> None:
+    def _dequeue(self, entry: QueueEntry) -> None:
         queue = self._queues.get(entry.queue)
         if queue is None or queue.pop(entry.ticket, None) is None:
             return
@@ -528,7 +528,7 @@ class Matcher:
         self._tell_desks(entry)
         self._held.count(entry.address, -1)
 
-    def _is_full(self, entry: Entry) -> bool:
+    def _is_full(self, entry: QueueEntry) -> bool:
         """Say whether there is no place for it: doors that stand by take none of who waits."""
         most = self._options.max_waiting_total
         if entry.label:
@@ -537,7 +537,7 @@ class Matcher:
         most_here = MAX_SELF_TESTS if pool == SELF_TEST_POOL else self._options.max_waiting
         return self._pools.get(pool, 0) >= most_here or self._waiting >= most
 
-    def _count(self, entry: Entry, change: int) -> None:
+    def _count(self, entry: QueueEntry, change: int) -> None:
         if entry.label:
             self._standing += change
             return
@@ -547,7 +547,7 @@ class Matcher:
         if not self._pools[pool]:
             del self._pools[pool]
 
-    def _withdraw(self, entry: Entry, now: float) -> None:
+    def _withdraw(self, entry: QueueEntry, now: float) -> None:
         partners = [entry.partner] if entry.partner is not None else []
         if entry.ring is not None:
             partners = [leg.desk for leg in entry.ring.legs.values()]
@@ -557,13 +557,13 @@ class Matcher:
         for partner in partners:
             self._return(partner, entry, now)
 
-    def _unring(self, ring: Ring, call_id: str) -> None:
+    def _unring(self, ring: TicketCalls, call_id: str) -> None:
         """A desk gave its call up; if the caller has not heard of it, it never was."""
         leg = ring.legs.get(call_id)
         if leg is not None and not leg.collected:
             ring.drop(call_id)
 
-    def _return(self, partner: Entry, gone: Entry, now: float) -> None:
+    def _return(self, partner: QueueEntry, gone: QueueEntry, now: float) -> None:
         """Let whoever has not heard of a call that is given up wait on."""
         if partner.collected or partner.matched is None:
             return
@@ -579,12 +579,12 @@ class Matcher:
             self._pair(partner, other, now)
             self._wakes.append(partner.ticket)
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: QueueEntry) -> None:
         self._dequeue(entry)
         self._kept.pop(entry.ticket, None)
         self._forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: QueueEntry) -> None:
         if self._tickets.get(entry.ticket) is entry:
             del self._tickets[entry.ticket]
         if self._devices.get(entry.owner) is entry:

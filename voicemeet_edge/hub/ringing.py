@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from voicemeet_edge.backend.verbs import MAX_LEGS, DeskState
 
 if TYPE_CHECKING:
-    from voicemeet_edge.hub.matching import Entry, Matched
+    from voicemeet_edge.hub.matching import CallPlace, QueueEntry
 
 MAX_COUNTED = 100  # of a line, of desks: more than that need not be told apart, and counting takes time
 
@@ -22,8 +22,8 @@ MAX_COUNTED = 100  # of a line, of desks: more than that need not be told apart,
 class Leg:
     """One desk of a ringing ticket."""
 
-    matched: Matched
-    desk: Entry
+    matched: CallPlace
+    desk: QueueEntry
     kept_until: float
     collected: bool = False
     """The caller has heard of it."""
@@ -34,14 +34,14 @@ class Ringing:
     """How the ringing of a ticket stands."""
 
     poll_after_s: float
-    calls: tuple[Matched, ...]
+    calls: tuple[CallPlace, ...]
     place: int
     busy: int
     away: int
 
 
 @dataclass(slots=True, eq=False)
-class Ring:
+class TicketCalls:
     """The calls of one ringing ticket."""
 
     legs: dict[str, Leg] = field(default_factory=dict)
@@ -65,14 +65,14 @@ class Ring:
         if self.legs.pop(call_id, None) is not None:
             self.rung = {desk: call for desk, call in self.rung.items() if call != call_id}
 
-    def collect(self, now: float) -> tuple[Matched, ...]:
+    def collect(self, now: float) -> tuple[CallPlace, ...]:
         """Return the calls that are still told of; the caller hears of them now."""
         for leg in self.legs.values():
             leg.collected = True
         return tuple(leg.matched for leg in self.legs.values() if leg.kept_until > now)
 
 
-def count_states(desks: Iterable[Entry], ring: Ring) -> dict[DeskState, int]:
+def count_states(desks: Iterable[QueueEntry], ring: TicketCalls) -> dict[DeskState, int]:
     """Count the desks that are on duty, take no call just now, and were not rung by this ticket."""
     counts = {DeskState.BUSY: 0, DeskState.AWAY: 0}
     for desk, _ in zip(desks, range(MAX_COUNTED), strict=False):
@@ -81,7 +81,7 @@ def count_states(desks: Iterable[Entry], ring: Ring) -> dict[DeskState, int]:
     return counts
 
 
-def may_ring(one: Entry, other: Entry) -> bool:
+def may_ring(one: QueueEntry, other: QueueEntry) -> bool:
     """Say whether a ringing one of the two has not found the other yet."""
     if one.ring is not None:
         return one.ring.may_find(other.device)

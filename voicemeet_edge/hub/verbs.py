@@ -17,11 +17,11 @@ from functools import partial
 
 from voicemeet_edge.backend.verbs import (
     Desks,
-    Door,
     DoorsReply,
     DoorsRequest,
     EndedRequest,
     LeaveRequest,
+    ListedDoor,
     MatchedReply,
     MatchReply,
     MatchRequest,
@@ -43,7 +43,7 @@ from voicemeet_edge.hub.calls import Call, Calls
 from voicemeet_edge.hub.clock import SteadyClock
 from voicemeet_edge.hub.complaints import Complaints
 from voicemeet_edge.hub.limits import address_key
-from voicemeet_edge.hub.matching import Matched, Matcher, MatchOptions, Seeker
+from voicemeet_edge.hub.matching import CallPlace, Matcher, MatchOptions, Seeker
 from voicemeet_edge.hub.pass_reading import PassReading
 from voicemeet_edge.hub.passes import PassBook
 from voicemeet_edge.hub.refusal import RefusedError, bad_token
@@ -245,7 +245,7 @@ class Verbs:
         )
         found = self.matcher.ring(seeker, now) if request.ring else self.matcher.request(seeker, now)
         await self._wake(request.ticket)
-        if isinstance(found, Matched):
+        if isinstance(found, CallPlace):
             return await self._matched(found, address, claims.pass_id, unix)
         wait_token = self._tokens.make_wait(request.ticket, unix, claims.pass_id)
         if isinstance(found, Ringing):
@@ -264,7 +264,7 @@ class Verbs:
         check = partial(self.admission.check_pass, request.pool, Role.ANSWERER, claims.pass_id)
         await self.pass_reading.heeding(check)
         count, listed = self.matcher.doors(request.pool)
-        return DoorsReply(count, tuple(Door(door, label) for door, label in listed))
+        return DoorsReply(count, tuple(ListedDoor(door, label) for door, label in listed))
 
     async def renew(self, requester: Requester) -> RenewReply:
         """Give a fresh call JWT and fresh TURN credentials while the call lasts."""
@@ -379,7 +379,7 @@ class Verbs:
         replies = [self._matched(leg, address, pass_id, unix) for leg in living]
         return tuple(await asyncio.gather(*replies))
 
-    async def _matched(self, found: Matched, address: str, pass_id: str, unix: float) -> MatchedReply:
+    async def _matched(self, found: CallPlace, address: str, pass_id: str, unix: float) -> MatchedReply:
         match, slot = found.match, found.slot
         call = self.calls.open(match, unix)
         side = call.side(slot)

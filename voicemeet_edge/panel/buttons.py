@@ -22,7 +22,7 @@ from gpiozero.pins import Factory
 from typing_extensions import override
 
 from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.panel.door import Door, DoorRelease, NoDoor
+from voicemeet_edge.panel.door import DoorOpener, DoorRelease, NoDoor
 from voicemeet_edge.panel.door_keeper import rest
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.panel.header import line_name
@@ -149,7 +149,7 @@ class GpioPanel(Panel):
         self._reset_timer: asyncio.TimerHandle | None = None
         self._read_again_timer: asyncio.TimerHandle | None = None
         self._light: PanelLight | None = None
-        self._door: Door = NoDoor()
+        self._door: DoorOpener = NoDoor()
         self._closed = False
         self._is_stuck = False
         self._read_at = time.monotonic()
@@ -312,7 +312,7 @@ def _nothing() -> None:
     """Nobody counts down with the housing's contact."""
 
 
-def _door(settings: PanelSettings, factory: Factory) -> Door:
+def _door(settings: PanelSettings, factory: Factory) -> DoorOpener:
     """The door release of the settings, at rest whatever held it before."""
     if not settings.relay_line or not isinstance(factory, GpiodFactory):
         return NoDoor()

@@ -25,7 +25,7 @@ KEEPER = "voicemeet_edge.panel.door_keeper"
 MAX_WORDS = 200  # characters of its last words in our log
 
 
-class Door(Protocol):
+class DoorOpener(Protocol):
     """Something that can be opened for some seconds."""
 
     async def open(self, seconds: float) -> bool:
@@ -35,7 +35,7 @@ class Door(Protocol):
         """Let go at once; idempotent."""
 
 
-class NoDoor(Door):
+class NoDoor(DoorOpener):
     """No relay."""
 
     @override
@@ -54,7 +54,7 @@ def _keeper_command() -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", start)
 
 
-class DoorRelease(Door):
+class DoorRelease(DoorOpener):
     """The relay on one line of a GPIO chip.
 
     Args:

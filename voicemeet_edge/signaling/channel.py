@@ -97,7 +97,7 @@ def code_of(reason: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StateChanged:
+class ChannelStateChanged:
     """The channel is in another state; `code` says why when the server said so."""
 
     state: ChannelState
@@ -128,7 +128,7 @@ class PushFailed:
     retryable: bool
 
 
-ChannelEvent = StateChanged | BroadcastReceived | PushDone | PushFailed
+ChannelEvent = ChannelStateChanged | BroadcastReceived | PushDone | PushFailed
 
 
 @dataclass(slots=True)
@@ -381,7 +381,7 @@ class Channel:
         if state is self.state:
             return
         self.state = state
-        effects.events.append(StateChanged(state, code))
+        effects.events.append(ChannelStateChanged(state, code))
 
 
 def _reason(response: object) -> str:

@@ -13,10 +13,10 @@ from voicemeet_edge.signaling.channel import (
     BroadcastReceived,
     Channel,
     ChannelState,
+    ChannelStateChanged,
     Effects,
     PushDone,
     PushFailed,
-    StateChanged,
 )
 from voicemeet_edge.signaling.frames import PhoenixFrame
 from voicemeet_edge.timeouts import timeout
@@ -124,7 +124,7 @@ class ChannelHandle:
         self._post(effects.frames)
         for event in effects.events:
             match event:
-                case StateChanged():
+                case ChannelStateChanged():
                     self._code = event.code
                     logger.debug("channel is %s %s", event.state.name, event.code)
                     self._changed.set()

@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from voicemeet_edge.system.life import Part, Proofs
+from voicemeet_edge.system.notify import AliveSign
 from voicemeet_edge.threads import named_thread
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,6 @@ def overdue(proofs: Proofs, now: float, limits_s: Mapping[Part, float] = LIMITS_
     }
     worst = max(lateness, key=lambda part: lateness[part], default=None)
     return worst if worst is not None and lateness[worst] > 0 else None
-
-
-class AliveSign(Protocol):
-    """The part of `notify.Notifier` that feeding needs."""
-
-    def alive(self) -> None:
-        """Feed systemd's watchdog."""
 
 
 class Watchdog:

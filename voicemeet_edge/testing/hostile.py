@@ -51,7 +51,7 @@ Payload = dict[str, object]
 
 
 @dataclass(eq=False)
-class Line:
+class DeviceSocket:
     """The WebSocket of one device."""
 
     socket: web.WebSocketResponse
@@ -73,11 +73,11 @@ class Line:
             await (self.socket.send_str(data) if isinstance(data, str) else self.socket.send_bytes(data))
 
 
-Tamper = Callable[[Line, str, Payload], Iterable[tuple[str, Payload]]]
+Tamper = Callable[[DeviceSocket, str, Payload], Iterable[tuple[str, Payload]]]
 """To whom, event, payload: what is delivered instead."""
 
 
-def faithful(_line: Line, event: str, payload: Payload) -> Iterable[tuple[str, Payload]]:
+def faithful(_line: DeviceSocket, event: str, payload: Payload) -> Iterable[tuple[str, Payload]]:
     """Deliver what was said."""
     return ((event, payload),)
 
@@ -87,11 +87,11 @@ class HostileCarrier:
 
     def __init__(self, hub_url: str) -> None:
         self.tamper: Tamper = faithful
-        self.on_said: Callable[[Line, str, Payload], None] = lambda _line, _event, _payload: None
+        self.on_said: Callable[[DeviceSocket, str, Payload], None] = lambda _line, _event, _payload: None
         self.record: list[bytes] = []
         """Everything that went through, verbs and frames, both ways."""
         self.matches: list[MatchedReply] = []
-        self.lines: list[Line] = []
+        self.lines: list[DeviceSocket] = []
         self._hub_url = hub_url.rstrip("/")
         self._client: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -115,7 +115,7 @@ class HostileCarrier:
         if self._client is not None:
             await self._client.close()
 
-    def line(self, slot: str) -> Line:
+    def line(self, slot: str) -> DeviceSocket:
         """Return the newest line of this end of a call."""
         return next(line for line in reversed(self.lines) if line.slot == slot)
 
@@ -154,7 +154,7 @@ class HostileCarrier:
         down = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False)
         await down.prepare(request)
         self.remember(request.path_qs)
-        line = Line(down, Version(request.query.get("vsn", Version.V1.value)))
+        line = DeviceSocket(down, Version(request.query.get("vsn", Version.V1.value)))
         self.lines.append(line)
         async with self._client.ws_connect(
             self._hub_url + request.path_qs, max_msg_size=MAX_FRAME_BYTES
@@ -169,7 +169,7 @@ class HostileCarrier:
         await down.close()
         return down
 
-    async def _up(self, line: Line, hub: aiohttp.ClientWebSocketResponse) -> None:
+    async def _up(self, line: DeviceSocket, hub: aiohttp.ClientWebSocketResponse) -> None:
         async for message in line.socket:
             data = _data(message)
             self.remember(data)
@@ -181,7 +181,7 @@ class HostileCarrier:
                 self.on_said(line, said.event, said.payload)
             await (hub.send_str(data) if isinstance(data, str) else hub.send_bytes(data))
 
-    async def _down(self, line: Line, hub: aiohttp.ClientWebSocketResponse) -> None:
+    async def _down(self, line: DeviceSocket, hub: aiohttp.ClientWebSocketResponse) -> None:
         async for message in hub:
             data = _data(message)
             self.remember(data)
@@ -220,7 +220,7 @@ def swap_fingerprint(sdp: str, fingerprint: str) -> str:
 class FalseEnd:
     """Plays the other end of the call for one device: its messages, its words, its own certificate."""
 
-    def __init__(self, line: Line, grant: MatchedReply) -> None:
+    def __init__(self, line: DeviceSocket, grant: MatchedReply) -> None:
         slot: Slot = "b" if grant.slot == "a" else "a"
         self.other: FalseEnd | None = None
         self.relayed = 0
@@ -307,7 +307,7 @@ class Middle:
         carrier.tamper = lambda _line, _event, _payload: ()
         carrier.on_said = self._said
 
-    def _said(self, line: Line, event: str, payload: Payload) -> None:
+    def _said(self, line: DeviceSocket, event: str, payload: Payload) -> None:
         end = self.ends.get(line.slot)
         if end is None:
             end = self.ends[line.slot] = FalseEnd(line, self._carrier.match(line.slot))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voicemeet_edge.hub.realtime.authorizer import Claims
-from voicemeet_edge.hub.realtime.topics import Channel, Outgoing, Topics, broadcast_frame
+from voicemeet_edge.hub.realtime.topics import Membership, Outgoing, Topics, broadcast_frame
 from voicemeet_edge.signaling.frames import MAX_FRAME_BYTES, Broadcast, Layout, PhoenixFrame, Version
 
 
@@ -23,7 +23,7 @@ class Member:
         self.frames.append(outgoing.frame)
         return True
 
-    def close_channel(self, channel: Channel, message: str) -> None:
+    def close_channel(self, channel: Membership, message: str) -> None:
         """Keep the reason."""
         self.closed.append(message)
         self.topics.leave(channel)
@@ -31,10 +31,10 @@ class Member:
 
 def member(
     topics: Topics, topic: str = "realtime:room", slot: str | None = None, **options: bool
-) -> tuple[Member, Channel]:
+) -> tuple[Member, Membership]:
     sink = Member(topics)
     private = options.pop("private", False)
-    channel = Channel(
+    channel = Membership(
         sink, topic, "1", private, Claims("anon", 0.0, "x", slot), "", 0.0, True, presence_key="k", **options
     )
     return sink, channel

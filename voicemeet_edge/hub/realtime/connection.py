@@ -21,7 +21,7 @@ from voicemeet_edge.errors import FrameError
 from voicemeet_edge.hub.limits import Bucket, Limiter
 from voicemeet_edge.hub.realtime.authorizer import Authorizer, Claims, TokenError, TokenFault
 from voicemeet_edge.hub.realtime.options import RealtimeCounters, RealtimeOptions
-from voicemeet_edge.hub.realtime.topics import CALL_PREFIX, Channel, Outgoing, Topics, broadcast_frame
+from voicemeet_edge.hub.realtime.topics import CALL_PREFIX, Membership, Outgoing, Topics, broadcast_frame
 from voicemeet_edge.hub.tls import cut
 from voicemeet_edge.signaling.channel import TOPIC_PREFIX
 from voicemeet_edge.signaling.frames import Broadcast, Layout, PhoenixFrame, Version, broadcast_of, decode
@@ -108,7 +108,7 @@ class Connection:
         self.transport = transport
         self.version = version
         self.apikey_claims = claims
-        self.channels: dict[str, Channel] = {}
+        self.channels: dict[str, Membership] = {}
         self._now = asyncio.get_running_loop().time
         self.last_seen = self._now()
         self._buckets: dict[str, Bucket] = {}  # made at first use: an idle socket needs none
@@ -192,7 +192,7 @@ class Connection:
             self._writer = None
             self._outbox_bytes = sum(len(data) for data in self._outbox)
 
-    def close_channel(self, channel: Channel, message: str) -> None:
+    def close_channel(self, channel: Membership, message: str) -> None:
         """End a channel from the server's side: a `system` error, then `phx_close`."""
         payload: dict[str, object] = {
             "extension": "system",
@@ -209,12 +209,12 @@ class Connection:
             self._shared.counters.expired += 1
             self.close_channel(channel, f"Token has expired {now - channel.expires_at:.0f} seconds ago")
 
-    def _close(self, channel: Channel) -> None:
+    def _close(self, channel: Membership) -> None:
         self._leave(channel)
         join_ref = channel.join_ref
         self.deliver(Outgoing(PhoenixFrame(join_ref, join_ref, channel.topic, "phx_close", {})))
 
-    def _leave(self, channel: Channel) -> None:
+    def _leave(self, channel: Membership) -> None:
         if self.channels.get(channel.topic) is channel:
             del self.channels[channel.topic]
         self._shared.topics.leave(channel)
@@ -312,7 +312,7 @@ class Connection:
                 Outgoing(PhoenixFrame(channel.join_ref, None, channel.topic, "presence_state", state))
             )
 
-    def _admit(self, frame: PhoenixFrame, payload: dict[str, object]) -> Channel:
+    def _admit(self, frame: PhoenixFrame, payload: dict[str, object]) -> Membership:
         """Check a join in Realtime's order: public, channels, token, policy."""
         options, authorizer = self._shared.options, self._shared.authorizer
         name = frame.topic.removeprefix(TOPIC_PREFIX)
@@ -342,7 +342,7 @@ class Connection:
             )
         broadcast, presence = _section(config, "broadcast"), _section(config, "presence")
         key = presence.get("key")
-        return Channel(
+        return Membership(
             sink=self,
             topic=frame.topic,
             join_ref=frame.join_ref or frame.ref,
@@ -360,7 +360,7 @@ class Connection:
     def _expiry(self, claims: Claims) -> float:
         return self._now() + claims.exp - self._shared.unix()
 
-    def _refresh(self, channel: Channel, token: object) -> None:
+    def _refresh(self, channel: Membership, token: object) -> None:
         """Take a fresh token; silence means yes, as in Realtime."""
         if not isinstance(token, str) or token.startswith("sb_") or token == channel.token:
             return
@@ -381,7 +381,7 @@ class Connection:
         channel.claims, channel.token, channel.expires_at = claims, token, self._expiry(claims)
         channel.may_write = authorizer.may_write(claims, channel.name, channel.private)
 
-    def _broadcast(self, channel: Channel, frame: PhoenixFrame) -> None:
+    def _broadcast(self, channel: Membership, frame: PhoenixFrame) -> None:
         counters, options = self._shared.counters, self._shared.options
         if not self._take("messages"):
             counters.too_fast += 1
@@ -407,7 +407,7 @@ class Connection:
         if channel.wants_ack:
             self._reply(frame, "ok", {}, channel.join_ref)
 
-    def _presence(self, channel: Channel, frame: PhoenixFrame, payload: dict[str, object]) -> None:
+    def _presence(self, channel: Membership, frame: PhoenixFrame, payload: dict[str, object]) -> None:
         if not self._take("presence"):
             self._shared.counters.too_fast += 1
             self.close_channel(channel, "Client presence rate limit exceeded")

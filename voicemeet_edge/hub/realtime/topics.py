@@ -80,12 +80,12 @@ class Sink(Protocol):
     def deliver(self, outgoing: Outgoing) -> bool:
         """Queue a frame; False when it cannot be delivered."""
 
-    def close_channel(self, channel: Channel, message: str) -> None:
+    def close_channel(self, channel: Membership, message: str) -> None:
         """Tell the member why (a `system` error), close its channel and take it off the topic."""
 
 
 @dataclass(slots=True, eq=False)
-class Channel:
+class Membership:
     """One join of one socket."""
 
     sink: Sink
@@ -111,8 +111,8 @@ class Channel:
 
 @dataclass(slots=True)
 class _Topic:
-    members: dict[Channel, None] = field(default_factory=dict)  # a set that keeps its order
-    presences: dict[Channel, dict[str, object]] = field(default_factory=dict)
+    members: dict[Membership, None] = field(default_factory=dict)  # a set that keeps its order
+    presences: dict[Membership, dict[str, object]] = field(default_factory=dict)
 
 
 class Topics:
@@ -126,12 +126,12 @@ class Topics:
     def __len__(self) -> int:
         return len(self._topics)
 
-    def members(self, topic: str, private: bool) -> list[Channel]:
+    def members(self, topic: str, private: bool) -> list[Membership]:
         """Return the members of a topic (with prefix), in the order of their joins."""
         found = self._topics.get((topic, private))
         return list(found.members) if found else []
 
-    def join(self, channel: Channel) -> int:
+    def join(self, channel: Membership) -> int:
         """Add a member; on a call's topic it takes the place of its slot's. Returns how many it replaced."""
         replaced = 0
         if channel.private and channel.name.startswith(CALL_PREFIX):
@@ -146,7 +146,7 @@ class Topics:
             self.watch.joined(*call)
         return replaced
 
-    def leave(self, channel: Channel) -> None:
+    def leave(self, channel: Membership) -> None:
         """Remove a member and its presence; a second time does nothing."""
         key = (channel.topic, channel.private)
         topic = self._topics.get(key)
@@ -161,13 +161,15 @@ class Topics:
         elif (meta := topic.presences.pop(channel, None)) is not None:
             self._tell_diff(topic, channel, None, meta)
 
-    def heard(self, channel: Channel, event: str) -> None:
+    def heard(self, channel: Membership, event: str) -> None:
         """Tell the watch that this member said something."""
         call = _call_of(channel)
         if self.watch is not None and call is not None:
             self.watch.heard(*call, event)
 
-    def broadcast(self, topic: str, private: bool, outgoing: Outgoing, sender: Channel | None = None) -> int:
+    def broadcast(
+        self, topic: str, private: bool, outgoing: Outgoing, sender: Membership | None = None
+    ) -> int:
         """Deliver to every member, to the sender only if it asked for its echo; returns how many took it."""
         found = self._topics.get((topic, private))
         if found is None:
@@ -178,7 +180,7 @@ class Topics:
             if member is not sender or member.wants_echo
         )
 
-    def track(self, channel: Channel, payload: dict[str, object]) -> bool:
+    def track(self, channel: Membership, payload: dict[str, object]) -> bool:
         """Set a member's presence; False when the topic has too many already."""
         topic = self._topics[channel.topic, channel.private]
         old = topic.presences.get(channel)
@@ -194,13 +196,13 @@ class Topics:
         self._tell_diff(topic, channel, meta, old)
         return True
 
-    def untrack(self, channel: Channel) -> None:
+    def untrack(self, channel: Membership) -> None:
         """Remove a member's presence."""
         topic = self._topics[channel.topic, channel.private]
         if (meta := topic.presences.pop(channel, None)) is not None:
             self._tell_diff(topic, channel, None, meta)
 
-    def presence_state(self, channel: Channel) -> dict[str, object]:
+    def presence_state(self, channel: Membership) -> dict[str, object]:
         """Return all presences of the channel's topic by key, as `presence_state` wants them."""
         topic = self._topics[channel.topic, channel.private]
         return _by_key((member.presence_key, meta) for member, meta in topic.presences.items())
@@ -208,7 +210,7 @@ class Topics:
     def _tell_diff(
         self,
         topic: _Topic,
-        channel: Channel,
+        channel: Membership,
         joined: dict[str, object] | None,
         left: dict[str, object] | None,
     ) -> None:
@@ -223,7 +225,7 @@ class Topics:
                 member.sink.deliver(outgoing)
 
 
-def _call_of(channel: Channel) -> tuple[str, Slot] | None:
+def _call_of(channel: Membership) -> tuple[str, Slot] | None:
     claims = channel.claims
     if not channel.private or claims.call_id is None or claims.slot is None:
         return None
