@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
+import pytest
 from typing_extensions import override
 
 from tests.audio.doubles import Wire
@@ -49,6 +50,17 @@ async def test_frames_arrive_in_order_from_another_thread() -> None:
     await asyncio.to_thread(thread.join, 5)
     assert sent == [(bytes([n]), n) for n in range(IN_FLIGHT_LIMIT)]
     assert (sender.sent, sender.dropped) == (IN_FLIGHT_LIMIT, 0)
+
+
+async def test_a_kernel_without_eventfd_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "eventfd")
+    sent: list[int] = []
+    sender = make_sender(lambda _, stamp: sent.append(stamp))
+    for stamp in range(3):
+        await asyncio.to_thread(sender.put, b"", stamp)
+        await until(lambda stamp=stamp: len(sent) == stamp + 1)  # type: ignore[misc]
+    sender.stop()
+    assert sent == [0, 1, 2]
 
 
 async def test_a_loop_that_stands_still_gets_the_newest() -> None:

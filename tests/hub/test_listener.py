@@ -7,6 +7,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from voicemeet_edge.hub.connections import Places
 from voicemeet_edge.hub.listener import ACCEPT_AT_ONCE, Listener
 from voicemeet_edge.testing.waiting import until
@@ -43,6 +45,15 @@ async def listening(
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_kernel_that_cannot_send_at_once_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "TCP_NODELAY", 9999)  # an option that no kernel has
+    async with listening(Places(10, per_address=10)) as (_, port, _):
+        # Not by asyncio, which asks for it too.
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as line:
+            line.sendall(b"here")
+            assert await asyncio.to_thread(line.recv, 4) == b"here"
 
 
 async def test_who_gave_up_in_the_line_is_not_answered_and_the_next_one_is() -> None:

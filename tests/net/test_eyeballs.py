@@ -126,3 +126,13 @@ async def test_nobody_there() -> None:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
             await connect("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_a_kernel_that_cannot_send_at_once_connects_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "TCP_NODELAY", 9999)  # an option that no kernel has
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        one = await connect("127.0.0.1", there.getsockname()[1])
+        assert one.getpeername() == there.getsockname()
+        one.close()

@@ -2,19 +2,18 @@
 
 One rule: when the loop stands still, new frames push out old ones; nothing piles up and nobody waits.
 
-The loop is woken by an eventfd of this object's own: one number written and one read for each frame, where
+The loop is woken by a descriptor of this object's own: one number written and one read for each frame, where
 call_soon_threadsafe takes a lock, builds a handle, and reads its socket until it is empty.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import threading
 from collections import deque
 
 from voicemeet_edge.voice.packet import VoiceLink
+from voicemeet_edge.wake import Wake
 
 IN_FLIGHT_LIMIT = 6  # frames (120 ms); older speech would only add delay when the loop moves again
 
@@ -41,7 +40,7 @@ class FrameSender:
         self.dropped = 0
         # Closed with the last reference only: a thread may just be writing, and a number used again by
         # another file must not be written to.
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Wake()
         if not self._stopped:
             loop.add_reader(self._wake, self._drain)
 
@@ -59,7 +58,7 @@ class FrameSender:
         if len(self._frames) == IN_FLIGHT_LIMIT:
             self.dropped += 1
         self._frames.append((payload, timestamp))
-        os.eventfd_write(self._wake, 1)
+        self._wake.set()
 
     def stop(self) -> None:
         """Send nothing more; called on the loop."""
@@ -71,8 +70,7 @@ class FrameSender:
 
     def _drain(self) -> None:
         # Read first: a frame put from here on wakes us again, so none is left lying.
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        self._wake.clear()
         while self._frames and not self._stopped:
             payload, timestamp = self._frames.popleft()
             self.sent += 1
@@ -80,4 +78,4 @@ class FrameSender:
 
     def __del__(self) -> None:
         if hasattr(self, "_wake"):
-            os.close(self._wake)
+            self._wake.close()

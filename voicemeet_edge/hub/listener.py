@@ -23,6 +23,7 @@ from voicemeet_edge.hub.connections import HEAD_S, IDLE_S, Connections, OpenConn
 from voicemeet_edge.hub.limits import address_key
 from voicemeet_edge.hub.plain_http import TLS_HANDSHAKE, first_byte, say_use_https
 from voicemeet_edge.hub.tls import cut
+from voicemeet_edge.net.small_messages import send_at_once
 from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HEAD_S
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            send_at_once(sock)
             if self._tls is not None and not await self._begins_tls(sock):
                 sock.close()
                 self.ended(entry)

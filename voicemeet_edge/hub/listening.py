@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from voicemeet_edge.errors import EnvironmentFault
 from voicemeet_edge.hub.settings import HttpSettings
@@ -49,7 +49,8 @@ def take_port(settings: HttpSettings) -> tuple[list[socket.socket], int]:
             if family is socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             # An address that is not there yet: after a power cut the hub is up before the network.
-            one.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+            with suppress(OSError):  # then such an address is refused, and said
+                one.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
             try:
                 one.bind((address, port))
                 one.listen(BACKLOG)

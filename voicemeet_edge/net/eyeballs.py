@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from voicemeet_edge.net.names import NAMES, Names
+from voicemeet_edge.net.small_messages import send_at_once
 
 ATTEMPT_DELAY_S = 0.25  # s before the next address is tried beside the last (RFC 8305 §8)
 MAX_ATTEMPTS = 8  # addresses tried; a name has two to four
@@ -95,7 +96,7 @@ def _dial(address: str, port: int) -> Callable[[], Awaitable[socket.socket]]:
         one = socket.socket(family, socket.SOCK_STREAM)
         try:
             one.setblocking(False)
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            send_at_once(one)
             await asyncio.get_running_loop().sock_connect(one, (address, port))
         except BaseException:
             one.close()

@@ -6,7 +6,6 @@ One rule: after `remove` returns, the handler of that request is not running and
 from __future__ import annotations
 
 import logging
-import os
 import select
 import threading
 import time
@@ -16,11 +15,12 @@ from gpiod import EdgeEvent
 
 from voicemeet_edge.panel.gpiod_api import LineRequest
 from voicemeet_edge.threads import named_thread
+from voicemeet_edge.wake import Wake
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_READ = 16  # events; the kernel's own buffer for one line
-WAIT_LIMIT_MS = 5000  # ms; a wake-up through the eventfd comes at once, this only bounds a lost one
+WAIT_LIMIT_MS = 5000  # ms; a wake-up through the descriptor comes at once, this only bounds a lost one
 JOIN_LIMIT_S = 2.0  # s; the thread never does more than one ioctl between two looks at `_stopping`
 
 Handler = Callable[[EdgeEvent], None]
@@ -33,7 +33,7 @@ class EdgeReader:
         # Re-entrant, since a handler may remove its own request.
         self._lock = threading.RLock()
         self._watched: dict[int, tuple[LineRequest, Handler]] = {}
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waking = Wake()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self.alive_at: float | None = None
@@ -72,18 +72,18 @@ class EdgeReader:
                 # The thread still polls the descriptor: leaking it beats closing it under the thread.
                 logger.warning("The GPIO edge thread did not end in time")
                 return
-        os.close(self._wake_fd)
+        self._waking.close()
 
     def _wake(self) -> None:
         try:
-            os.eventfd_write(self._wake_fd, 1)
-        except OSError:  # closed meanwhile, or full: then a wake-up is waiting already
+            self._waking.set()
+        except OSError:  # closed meanwhile
             pass
 
     def _run(self) -> None:
         while True:
             poller = select.poll()
-            poller.register(self._wake_fd, select.POLLIN)
+            poller.register(self._waking, select.POLLIN)
             with self._lock:
                 if self._stopping:
                     return
@@ -91,8 +91,8 @@ class EdgeReader:
                     poller.register(fd, select.POLLIN)
             self.alive_at = time.monotonic()
             for fd, what in poller.poll(WAIT_LIMIT_MS):
-                if fd == self._wake_fd:
-                    os.eventfd_read(fd)
+                if fd == self._waking.fileno():
+                    self._waking.clear()
                 else:
                     self._serve(fd, what)
 
