@@ -73,6 +73,13 @@ def test_it_has_shown_itself_when_every_part_has(missing: Observed) -> None:
     assert board.has_shown_itself
 
 
+def test_a_connection_that_names_what_is_wrong_has_shown_itself() -> None:
+    board = started()
+    board.observe(LoudspeakerOpened())
+    board.observe(ConnectionFault(NotConnected.NOBODY_LISTENS))
+    assert board.has_shown_itself
+
+
 def test_a_loudspeaker_that_names_its_fault_has_shown_itself() -> None:
     board = started()
     board.observe(BackendChanged(True))

@@ -145,7 +145,8 @@ class Board:
     @property
     def has_shown_itself(self) -> bool:
         """Whether panel, sound and signaling have each worked once or named their fault."""
-        return self.started and self.backend_up is not None and self.loudspeaker_known
+        connection_known = self.backend_up is not None or self.not_connected is not None
+        return self.started and connection_known and self.loudspeaker_known
 
     def _state_changed(self, event: StateChanged) -> None:
         self.state = event.state.value
