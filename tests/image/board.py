@@ -5,10 +5,13 @@ QEMU comes from image-build's tools: it must know raspi3b as Debian 13's does, w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.machine.qemu import SHELL, Machine, System
 
+# QEMU resets the board in the moment in which its watchdog is started.
+NO_WATCHDOG = "systemd.watchdog_sec=0"
 TOP = Path(__file__).parent.parent.parent
 
 
@@ -83,15 +86,19 @@ class RaspberryPi3(VirtBoard):
             "-initrd",
             str(system.initrd),
         ]
-        command += ["-dtb", str(self._device_tree), "-append", f"{system.append} console=ttyAMA0"]
+        command += ["-dtb", str(self._device_tree), "-append", f"{system.append} {NO_WATCHDOG}"]
         command += ["-drive", f"file={system.disk},format=raw,if=sd", "-serial", f"file:{self.console}"]
         return tool(self._cache, [self._folder, system.disk.parent], *command)
 
-    def watch(self, words: str, limit_s: float) -> str:
-        """Start it and wait until the console says these words; returns the console's text."""
+    def watch(self, pattern: str, limit_s: float) -> str:
+        """Start it and wait until the console says what the pattern means; returns the console's text."""
         self._start()
         try:
-            self._until(lambda: words in self._console(), limit_s, f"the board never said {words!r}")
+            self._until(
+                lambda: re.search(pattern, self._console()) is not None,
+                limit_s,
+                f"the board never said {pattern!r}",
+            )
             return self._console()
         finally:
             self.close()

@@ -13,6 +13,7 @@ from tests.machine.qemu import Machine, System
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 
+PLACE = 'state_dir = "/var/lib/voicemeet-hub"\n'
 MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB
 
 
@@ -32,7 +33,11 @@ def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> N
         ls -A /boot/firmware | wc -l
     """
     facts = """
+        until [ "$(systemctl show -P InactiveEnterTimestampMonotonic voicemeet-prove)" -gt 0 ]; do
+            sleep 1
+        done
         voicemeet-edge device-settings | grep -E '^(apikey|tls_pin|url)' | sha256sum
+        sleep 10
         awk '/MemTotal/ {t=$2} /MemAvailable/ {a=$2} END {print int((t-a)/1024)}' /proc/meminfo
         systemd-analyze | head -n 1
     """
@@ -52,7 +57,7 @@ def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> N
 
 
 def test_a_wrong_hub_file_is_refused_and_the_hub_goes_on(hub: System) -> None:
-    card.put(hub.disk, "hub.toml", "[match]\nopen_pool = ['*']\n")
+    card.put(hub.disk, "hub.toml", f"{PLACE}[match]\nopen_pool = ['*']\n")
     with Machine(hub) as machine:
         said = machine.run(
             "systemctl is-system-running --wait; systemctl is-active voicemeet-hub", check=False
