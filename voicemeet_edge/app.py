@@ -75,7 +75,8 @@ from voicemeet_edge.webrtc.peer import new_certificate
 logger = logging.getLogger(__name__)
 
 REST_AFTER_S = 30.0  # s without a search or call until an idle connection is closed, where that is wanted
-ALIVE_EVERY_S = 1.0  # s; the watchdog asks less often
+ALIVE_EVERY_S = 2.0  # s; the watchdog asks less often, and the lamp's flash wakes the device then anyway
+FOLLOW_EVERY_S = 1.0  # s; in a call, as loud as the place is
 LEAVE_TIMEOUT_S = 4.0  # s for goodbyes when the device stops; systemd waits 15
 REPORT_REASON = "button"  # the panel has one button and no words
 
@@ -518,7 +519,7 @@ class Device:
             self.levels.look()
             if self._settings.audio.follow_noise:
                 self._engine.follow_noise()
-            await sleep_to_beat(ALIVE_EVERY_S)
+            await sleep_to_beat(FOLLOW_EVERY_S if self._talking() else ALIVE_EVERY_S)
 
     # -- the world ---------------------------------------------------------------------------
 

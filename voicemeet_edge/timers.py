@@ -13,13 +13,14 @@ from collections.abc import Callable
 EARLY = 0.05  # of a beat
 
 
-def next_beat(every_s: float) -> float:
-    """Return when to look next (monotonic) at what is looked at each so many seconds.
+def next_beat(every_s: float, now: float | None = None) -> float:
+    """Return when to look next (monotonic) at what is looked at each so many seconds; `now`: told or read.
 
     All that looks comes to beats of one clock: tasks that look together wake the process once.
     """
     # A loop may call up to its clock's resolution too early: that is this beat, and not the one before it.
-    return ((time.monotonic() + EARLY * every_s) // every_s + 1.0) * every_s
+    now = time.monotonic() if now is None else now
+    return ((now + EARLY * every_s) // every_s + 1.0) * every_s
 
 
 async def sleep_to_beat(every_s: float) -> None:

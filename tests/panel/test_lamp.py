@@ -102,7 +102,7 @@ def test_night_dims_everything_but_an_open_microphone() -> None:
 
 
 class Timer:
-    """What `call_later` returned: cancelled or not."""
+    """What `call_at` returned: cancelled or not."""
 
     def __init__(self, when: float, callback: Callable[[], object]) -> None:
         self.when = when
@@ -120,8 +120,11 @@ class ToldTime:
         self.now = 0.0
         self.timers: list[Timer] = []
 
-    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> Timer:
-        timer = Timer(self.now + delay, partial(callback, *arguments))
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> Timer:
+        timer = Timer(when, partial(callback, *arguments))
         self.timers.append(timer)
         return timer
 
@@ -165,6 +168,24 @@ def test_a_pattern_repeats() -> None:
     light.driver.show(Lamp.RECONNECTING)
     light.time.passes(4.5 * PATTERNS[Lamp.RECONNECTING][0].seconds)
     assert light.levels == [1.0, 0.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.3, 0.95, 1.0, 1.7, 1.99])
+def test_ready_flashes_at_the_beats_at_which_the_device_wakes_anyway(begun: float) -> None:
+    light = Light()
+    light.time.now = begun
+    light.driver.show(Lamp.READY)
+    light.time.passes(0.1)
+    assert light.levels == [1.0, 0.0]
+    light.time.passes(0.84)  # whatever comes next, no second flash within the second
+    assert light.levels == [1.0, 0.0]
+    light.time.passes(20.1 - light.time.now)
+    flashes, light.levels = light.levels, []
+    assert flashes[:3] == [1.0, 0.0, 1.0]
+    light.time.passes(1.85)
+    assert light.levels == []
+    light.time.passes(0.1)
+    assert light.levels == [1.0]  # at 22.0
 
 
 def test_a_new_lamp_ends_the_old_pattern() -> None:

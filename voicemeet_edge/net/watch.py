@@ -22,8 +22,8 @@ from voicemeet_edge.timers import next_beat
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0  # s between looks at the clocks
-COMPARE_EVERY = 10  # looks between comparisons of the addresses, should an announcement have been missed
+LOOK_EVERY_S = 2.0  # s between looks at the clocks
+COMPARE_EVERY = 5  # looks between comparisons of the addresses, should an announcement have been missed
 SETTLE_S = 0.2  # s: a new lease takes an address away, gives another, then the routes
 STEP_S = 2.0  # s; NTP slews smaller differences, and a loop that stalls is no step
 NETLINK_BYTES = 65536  # of one read; what the messages say is not read, only that something changed

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 STUCK_S = 60.0  # s a button may be down before it counts as stuck; nobody holds one that long
 TAMPER_S = 0.5  # s the housing's contact must be open: a slammed door is no burglary
-READ_AGAIN_S = 1.0  # s; how late a press can be when its edge was lost
+READ_AGAIN_S = 2.0  # s; how late a press can be when its edge was lost
 MAX_EDGE_AGE_S = 5.0  # s; an edge older than this was stamped by another clock
 
 

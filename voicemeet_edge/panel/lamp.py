@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.settings import ReadyLamp
+from voicemeet_edge.timers import next_beat
 
 logger = logging.getLogger(__name__)
 
+LONG_REST_S = 1.5  # s
 DIM = 0.15  # of full light; seen from across a room, and not taken for full by day or night
 
 
@@ -76,6 +78,20 @@ def pattern_of(lamp: Lamp, ready: ReadyLamp) -> tuple[Step, ...]:
 def brightness(lamp: Lamp, level: float, night_level: int) -> float:
     """Apply the brightness of the settings (per cent), from which an open microphone is exempt."""
     return level if lamp in (Lamp.MICROPHONE_OPEN, Lamp.DOOR_OPEN) else level * night_level / 100
+
+
+def end_of(pattern: tuple[Step, ...], place: int, now: float) -> float:
+    """Return when a step ends that begins now (monotonic).
+
+    The long rest of a pattern ends at a beat (timers.py): an idle process is then woken once for the lamp and
+    for all that it looks at.
+    """
+    seconds = pattern[place].seconds
+    if seconds < LONG_REST_S:
+        return now + seconds
+    beat = next_beat(period := sum(step.seconds for step in pattern), now)
+    # Not two flashes close to each other: they would mean something else.
+    return beat if beat - now >= seconds / 2 else beat + period
 
 
 class LampDriver:
@@ -139,7 +155,8 @@ class LampDriver:
         step = pattern[index % len(pattern)]
         self._set(brightness(self._lamp, step.level, self._night_level))
         if len(pattern) > 1:
-            self._timer = self._loop.call_later(step.seconds, self._step, index + 1)
+            at = end_of(pattern, index % len(pattern), self._loop.time())
+            self._timer = self._loop.call_at(at, self._step, index + 1)
 
     def _set(self, level: float) -> None:
         try:
