@@ -18,6 +18,7 @@ from imaging.toolroot import sources
 # Never unpacked: nobody reads them on a device. Licences stay.
 _EXCLUDED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 _INCLUDED = ("/usr/share/doc/*/copyright",)
+_PRIVATE = "a private binfmt_misc with QEMU"
 _BINFMT = "usr/lib/binfmt.d/qemu-aarch64.conf"
 
 
@@ -30,6 +31,8 @@ def emulate(build: Build) -> str:
         return ""
     point = build.cache / "binfmt"
     point.mkdir(exist_ok=True)
+    if (point / "qemu-aarch64").exists():  # by this build's image of another role
+        return _PRIVATE
     done = subprocess.run(
         ["mount", "-t", "binfmt_misc", "none", str(point)], capture_output=True, check=False
     )
@@ -37,7 +40,7 @@ def emulate(build: Build) -> str:
         for line in (build.tools.tree / _BINFMT).read_text().splitlines():
             if line.startswith(":qemu-aarch64:"):
                 (point / "register").write_text(_inside(line, build.tools.tree))
-                return "a private binfmt_misc with QEMU"
+                return _PRIVATE
     registered = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
     if registered.exists():
         return "the host's binfmt_misc with QEMU"
