@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from imaging.rootfs import clean
 
+TOP = Path(__file__).parent.parent.parent
 RELEASE = 1_800_000_000  # s since 1970
+NONE = 77  # how a program ends that cannot emulate here
 OLDER, YOUNGER = RELEASE - 1000, RELEASE + 1000
 
 
@@ -42,3 +47,42 @@ def test_what_is_a_machines_own_is_not_in_an_image(root: Path) -> None:
     clean(root)
     assert not any(path.is_file() and path.read_text() == "secret" for path in root.rglob("*"))
     assert (root / "etc/machine-id").read_text() == ""
+
+
+TWICE = """
+import shutil, sys
+from pathlib import Path
+from types import SimpleNamespace
+from imaging.namespace import run_inside
+from imaging.rootfs import emulate
+from imaging.steps import BuildError
+
+NONE = 77  # as below
+tree = Path(sys.argv[1])
+build = SimpleNamespace(arch="arm64", cache=tree, tools=SimpleNamespace(tree=tree))
+
+def inside():
+    try:
+        first = emulate(build)
+    except BuildError as error:
+        print(error)
+        return NONE
+    print(first == emulate(build) == "a private binfmt_misc with QEMU")
+    return 0
+
+sys.exit(run_inside(inside))
+"""
+
+
+@pytest.mark.namespaces
+def test_one_run_may_emulate_for_two_images(tmp_path: Path) -> None:
+    for name in ("usr/lib/binfmt.d", "usr/libexec"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy("/bin/true", tmp_path / "usr/libexec/emulator")
+    line = r":qemu-aarch64:M::\x01\x02none:\xff\xff\xff\xff\xff\xff:/usr/libexec/emulator:OPF"
+    (tmp_path / "usr/lib/binfmt.d/qemu-aarch64.conf").write_text(line + "\n")
+    command = [sys.executable, "-c", TWICE, str(tmp_path)]
+    done = subprocess.run(command, cwd=TOP / "image-build", capture_output=True, text=True)
+    if done.returncode == NONE:
+        pytest.skip(done.stdout.strip())
+    assert done.stdout == "True\n", done.stderr
