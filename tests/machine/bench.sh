@@ -266,6 +266,9 @@ update_bench() {
     systemctl try-restart voicemeet-edge
 }
 
+# connected: the device has its hub, whatever else may be wrong with it.
+connected() { voicemeet-edge status --json | grep -q '"backend": *"connected"'; }
+
 # prove SECONDS: look for the proofs of a new slot now, as the start of the system does, with less time for each.
 prove() {
     systemctl stop voicemeet-prove
