@@ -90,7 +90,8 @@ class ToolRoot:
         for path in shared:
             target = self.tree / path.relative_to("/")
             target.mkdir(parents=True, exist_ok=True)
-            _mount(["--bind", str(path), str(target)])
+            # With what is mounted in it: the kernel lends no folder from which a mount was left out.
+            _mount(["--rbind", str(path), str(target)])
         # Name resolution and the certificates the host trusts: a mirror inside a company needs both.
         for path in (Path("/etc/resolv.conf"), CERTIFICATES, Path("/etc/hosts")):
             if path.exists():
