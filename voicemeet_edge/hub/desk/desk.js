@@ -2,29 +2,24 @@
 // Rule: the only file that knows all the others; whatever happens to a call, the desk is ready again.
 
 import * as admission from './admission.js';
-import { Arrivals } from './arrivals.js';
 import { Away } from './away.js';
 import { Call } from './call.js';
 import { after, backoff, every, pause } from './clock.js';
-import { DoorList } from './door_list.js';
-import { Finder } from './finder.js';
+import { Duty } from './duty.js';
 import * as keystore from './keystore.js';
 import * as microphone from './microphone.js';
 import { Missed } from './missed.js';
 import * as notifier from './notifier.js';
 import { change, preferences } from './preferences.js';
-import { Realtime } from './realtime.js';
 import { KINDS } from './reasons.js';
 import { sendReport } from './reports.js';
 import * as settingsDialog from './settings_dialog.js';
 import * as setupForm from './setup_form.js';
 import * as sounds from './sounds.js';
 import { load, t, translate } from './texts.js';
-import { Verbs } from './verbs.js';
 import { show, showLength } from './view.js';
 
 const ENDED_MS = 4_000; // how long the end of a call is shown before the desk is ready again
-const SETTLE_MS = 3_000; // a healthy server is reached much sooner
 const REPORT_WINDOW_MS = 30_000; // after a call in which it can still be reported
 
 const ROLES = ['answerer', 'caller', 'either'];
@@ -65,8 +60,7 @@ const model = {
     return Boolean((this.call?.wasInCall) || this.last?.reportable);
   },
 };
-let desk = null; // realtime, verbs, finder: there while on duty
-let reachable = false;
+let desk = null; // there while on duty
 let wantsDuty = false; // the person went on duty: what takes the desk off it is looked after until it goes away
 
 function enter(state) {
@@ -84,19 +78,10 @@ function closeDialogs() {
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
 }
 
-/** What the state is while there is no call: ready only where all that it promises is so. */
-function idleState() {
-  if (!reachable || !desk.realtime.proven) return desk.settled ? 'offline' : 'starting';
-  if (desk.refusal) return 'refused';
-  if (model.role !== 'answerer') return desk.wanted ? 'seeking' : 'ready';
-  if (!desk.accepted) return 'starting';
-  return model.away ? 'disturb' : 'ready';
-}
-
 function showIdle() {
   if (!desk || model.call || model.state === 'ended') return;
   model.refusal = desk.refusal;
-  enter(idleState());
+  enter(desk.state);
 }
 
 async function start() {
@@ -117,7 +102,7 @@ async function begin() {
   if (trouble) return enter(trouble);
   enter('starting');
   const config = await loadConfig();
-  if (wantsDuty && !desk) await onDuty(config);
+  if (wantsDuty && !desk) onDuty(config);
 }
 
 /** A desk without a microphone does not ring: others can answer. With one again it goes on by itself. */
@@ -146,104 +131,25 @@ async function loadConfig() {
   }
 }
 
-async function onDuty(config) {
-  const socket = new URL(`${config.realtime}/websocket`, location.href);
-  socket.protocol = socket.protocol.replace('http', 'ws');
+function onDuty(config) {
   // A link can make this desk more private than its pool is, and never less.
   const policy = query.get('policy') === 'relay' || model.pool === 'public' ? 'relay' : 'direct';
-  desk = {
-    ...model,
-    policy,
-    verbs: new Verbs(config.verbs, config.apikey),
-    realtime: new Realtime(socket.href, config.apikey, () => showIdle()),
-    wanted: model.role === 'answerer',
-    settled: false, // connecting for the first time is no failure yet
-    accepted: false, // the server knows this desk's ticket
-    refusal: null, // the server's word for why it does not
-    onReachable(yes, code) {
-      reachable = yes;
-      if (yes) this.refusal = code;
-      if (yes) this.accepted = !code;
-      showIdle();
-    },
-    onTold({ callers, doors }) {
-      this.doorList.told(doors);
-      const same = model.waiting === (callers ?? 0) && model.doors === (doors ?? null);
-      Object.assign(model, { waiting: callers ?? 0, doors: doors ?? null });
+  const { pool, role, pass, keys } = model;
+  desk = new Duty(config, { pool, role, pass, keys, policy }, {
+    makeCall,
+    attend,
+    onChange: showIdle,
+    onDoors: () => show(model),
+    onTold({ callers = 0, doors = null }) {
+      const same = model.waiting === callers && model.doors === doors;
+      Object.assign(model, { waiting: callers, doors });
       if (!same) show(model);
     },
-    onCall: (call) => {
-      if (call.phase === 'arriving') show(model);
-      else if (call.phase !== 'ended') enter(call.phase);
-    },
-    onTrack: (track) => {
-      $('voice').srcObject = new MediaStream([track]);
-      if ($('voice').setSinkId) $('voice').setSinkId(preferences.voice).catch(() => {}); // unplugged: the system's own
-      $('voice').play().catch(() => {});
-    },
-  };
-  desk.finder = new Finder(desk);
-  desk.doorList = new DoorList(desk.finder, model.keys, model.pool, () => show(model));
-  desk.arrivals = new Arrivals(desk.finder, makeCall, () => showIdle());
+  });
   Object.assign(model, { waiting: 0, doors: null });
   lookAtClock();
-  if (model.away) desk.finder.become('away'); // since before it was on duty: the server knows nothing of it
-  desk.realtime.connect();
-  stayAwake();
-  reachable = true;
-  const mine = desk;
-  after(SETTLE_MS, () => {
-    mine.settled = true;
-    if (mine === desk) showIdle();
-  });
-  if (desk.wanted) look();
-  else showIdle();
-}
-
-/** Keep a tablet's screen on while on duty, where the browser can: asleep it does not ring. */
-async function stayAwake() {
-  if (!desk || document.visibilityState !== 'visible') return;
-  try {
-    desk.awake = await navigator.wakeLock?.request('screen');
-  } catch {
-    // Low battery, or not allowed: the desk still works while somebody keeps it awake.
-  }
-}
-
-/** Look for calls, one after the other, until off duty. */
-async function look() {
-  const mine = desk;
-  do {
-    let call;
-    if (mine.role === 'answerer') {
-      call = await mine.arrivals.next();
-    } else {
-      const match = await mine.finder.find();
-      call = match && makeCall(match);
-      call?.start();
-    }
-    if (!call) break;
-    if (mine !== desk) {
-      call.end('shutdown');
-      break;
-    }
-    await attendBusy(mine, call);
-    mine.wanted = mine.role === 'answerer' && mine === desk;
-  } while (mine.wanted);
-  if (mine === desk) showIdle();
-}
-
-/** While it talks a desk is found by nobody, and hears how many wait. */
-async function attendBusy(mine, call) {
-  if (mine.role !== 'answerer') return attend(call);
-  mine.finder.become('busy');
-  const extra = mine.finder.find();
-  await attend(call);
-  mine.finder.stop();
-  const match = await extra;
-  if (match) makeCall(match).end('busy'); // a backend that does not know of busy desks
-  mine.finder.become(model.away ? 'away' : 'free');
-  mine.doorList.refresh();
+  desk.beAway(Boolean(model.away)); // since before it was on duty: the server knows nothing of it
+  desk.begin();
 }
 
 /** Call one door, or speak at it; `name` is what the list says, until the door says its own. */
@@ -253,7 +159,7 @@ async function callDoor(door, name, announce) {
   model.report = null;
   try {
     const match = await mine.finder.askDoor(door);
-    const call = makeCall(match, undefined, { kind: 'calling', announce, name });
+    const call = makeCall(mine, match, undefined, { kind: 'calling', announce, name });
     if (mine !== desk || model.call) return void call.end('cancelled'); // it rang meanwhile
     call.start();
     mine.arrivals.insteadTake(call);
@@ -265,21 +171,25 @@ async function callDoor(door, name, announce) {
 }
 
 /** A call that is not started; `onFirst` hears of it before it is this desk's call. */
-function makeCall(match, onFirst = () => {}, { kind = KIND_OF[model.role], announce, name } = {}) {
-  const seen = desk.onCall;
-  const part = {
-    ...desk,
-    keys: model.keys,
-    onCall: (changed) => {
-      onFirst(changed);
-      if (kind === 'called' && model.call !== changed) return; // on its way, or told to go
-      changed.answered ||= ['connecting', 'talking'].includes(changed.phase);
-      if (!changed.talked && changed.phase === 'talking') sounds.chime(true);
-      changed.talked ||= changed.phase === 'talking';
-      seen(changed);
-    },
+function makeCall(duty, match, onFirst = () => {}, { kind = KIND_OF[duty.role], announce, name } = {}) {
+  const { realtime, verbs, policy, pass } = duty;
+  const { keys } = model;
+  const onCall = (changed) => {
+    onFirst(changed);
+    if (kind === 'called' && model.call !== changed) return; // on its way, or told to go
+    changed.answered ||= ['connecting', 'talking'].includes(changed.phase);
+    if (!changed.talked && changed.phase === 'talking') sounds.chime(true);
+    changed.talked ||= changed.phase === 'talking';
+    if (changed.phase === 'arriving') show(model);
+    else if (changed.phase !== 'ended') enter(changed.phase);
   };
-  return new Call(match, kind, part, { announce, name });
+  return new Call(match, kind, { realtime, verbs, policy, pass, keys, onTrack, onCall }, { announce, name });
+}
+
+function onTrack(track) {
+  $('voice').srcObject = new MediaStream([track]);
+  if ($('voice').setSinkId) $('voice').setSinkId(preferences.voice).catch(() => {}); // unplugged: the system's own
+  $('voice').play().catch(() => {});
 }
 
 async function attend(call) {
@@ -316,12 +226,8 @@ function report(call) {
 }
 
 function leaveDuty() {
-  const old = desk;
+  desk?.close();
   desk = null;
-  old?.finder.stop();
-  old?.arrivals.close();
-  old?.realtime.close();
-  old?.awake?.release();
 }
 
 function offDuty() {
@@ -369,16 +275,10 @@ const actions = {
   },
   hangup() {
     if (model.call) return model.call.hangup();
-    if (!desk || model.role === 'answerer' || !desk.wanted) return null;
-    desk.wanted = false;
-    desk.finder.stop();
-    return showIdle();
+    return desk && desk.role !== 'answerer' && desk.wanted ? desk.stopSeeking() : null;
   },
   call() {
-    if (!desk || desk.wanted || model.call || model.state !== 'ready') return;
-    desk.wanted = true;
-    showIdle();
-    look();
+    if (!model.call && model.state === 'ready') desk?.seek();
   },
   report: askForReport,
   off: offDuty,
@@ -426,7 +326,7 @@ function wire() {
     model.silent = silent;
     show(model);
   });
-  document.addEventListener('visibilitychange', stayAwake); // the browser lets go of it when hidden
+  document.addEventListener('visibilitychange', () => desk?.stayAwake()); // the browser lets go of it when hidden
   addEventListener('online', () => desk?.finder.hint());
   // Taken out of the browser's memory again: what was closed stays closed, so begin anew.
   addEventListener('pageshow', (event) => event.persisted && location.reload());
@@ -434,7 +334,7 @@ function wire() {
   addEventListener('beforeunload', () => model.call?.endNow());
   addEventListener('pagehide', () => {
     model.call?.endNow();
-    desk?.arrivals.endNow();
+    desk?.endNow();
     if (!model.call) desk?.finder.leave({ keepalive: true });
   });
 }
@@ -453,7 +353,7 @@ function lookAtClock() {
   if (JSON.stringify(why) === JSON.stringify(model.away)) return;
   model.away = why;
   if (!desk || model.role !== 'answerer') return;
-  if (!model.call) desk.finder.become(why ? 'away' : 'free');
+  desk.beAway(Boolean(why));
   showIdle();
 }
 
