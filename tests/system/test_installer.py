@@ -148,6 +148,61 @@ def picture(name: str, tmp_path: Path) -> Path:
     return (ROOT / "docs" / "images" if os.environ.get("VOICEMEET_PICTURES") else tmp_path) / name
 
 
+async def put_up_doors(site: Building, office: Browser, pictures: Path) -> list[RemoteDevice]:
+    """Make two doors on the operator's page, and plug them in."""
+    doors = []
+    for name in ("Side entrance", "Main gate"):
+        site.step(f"a door, “{name}”, “Add”, “Save voicemeet.toml” onto its card")
+        await add(office, "caller", name)
+        await office.click("#made-file")
+        card = await site.saved()
+        if name == "Main gate" and not site.is_firefox:
+            await office.screenshot(picture("operator-door.png", pictures))
+        site.step("put the card into the device, plug it in: the lamp glows")
+        doors.append(await site.door(card))
+    return doors
+
+
+async def open_desks(site: Building, office: Browser, pictures: Path) -> list[Browser]:
+    """Make two desks on the operator's page, and go on duty at both."""
+    desks = []
+    for name in ("Reception", "Office"):
+        site.step(f"a desk, “{name}”, “Add”")
+        desk_link = await add(office, "answerer", name)
+        if name == "Office" and not site.is_firefox:
+            await office.screenshot(picture("operator-desk.png", pictures))
+        site.step("open its link there, “Go on duty”")
+        desk = await site.browser(desk_link.replace("/desk/#", "/desk/?test=1#"))
+        await desk.wait_for("window.voicemeet?.model.pass && voicemeet.model.keys.length")
+        await desk.click("#start")
+        await desk.wait_for("voicemeet.state === 'ready'")
+        desks.append(desk)
+    if not site.is_firefox:
+        await office.click("#made-done")
+        await office.evaluate("scrollTo(0, 0)")
+        await office.screenshot(picture("operator-list.png", pictures))
+    return desks
+
+
+async def answer_each_door(site: Building, doors: list[RemoteDevice], desks: list[Browser]) -> None:
+    """Press at each door; another desk answers each time, and the one that did not is told."""
+    site.step("press a door's button, answer at a desk, talk")
+    for door in doors:
+        await door.press()
+        for desk in desks:
+            await desk.wait_for("voicemeet.state === 'ringing'", 60)
+        await desks[0].evaluate("document.getElementById('answer').click()")
+        await desks[0].wait_for("voicemeet.state === 'talking'")
+        await desks[1].wait_for("voicemeet.model.last?.reason === 'answered_elsewhere'")
+        await door.state("talking")
+        assert await desks[0].evaluate("voicemeet.model.call.envelope.sealed") is True
+        await desks[0].evaluate("document.getElementById('hangup').click()")
+        await door.state("idle", 60)
+        for desk in desks:
+            await desk.wait_for("voicemeet.state === 'ready'", 60)
+        desks.reverse()  # each answers once
+
+
 @pytest.mark.parametrize("browser", ["chromium", "firefox"])
 async def test_from_nothing_to_two_doors_and_two_desks(
     tmp_path: Path, unused_tcp_port: int, browser: str
@@ -175,49 +230,9 @@ async def test_from_nothing_to_two_doors_and_two_desks(
         await office.wait_for(SHOWN.format("key-shown"))
         key = str(await office.evaluate("document.getElementById('key-plain').textContent"))
 
-        doors = []
-        for name in ("Side entrance", "Main gate"):
-            site.step(f"a door, “{name}”, “Add”, “Save voicemeet.toml” onto its card")
-            await add(office, "caller", name)
-            await office.click("#made-file")
-            card = await site.saved()
-            if name == "Main gate" and browser == "chromium":
-                await office.screenshot(picture("operator-door.png", tmp_path))
-            site.step("put the card into the device, plug it in: the lamp glows")
-            doors.append(await site.door(card))
-
-        desks = []
-        for name in ("Reception", "Office"):
-            site.step(f"a desk, “{name}”, “Add”")
-            desk_link = await add(office, "answerer", name)
-            if name == "Office" and browser == "chromium":
-                await office.screenshot(picture("operator-desk.png", tmp_path))
-            site.step("open its link there, “Go on duty”")
-            desk = await site.browser(desk_link.replace("/desk/#", "/desk/?test=1#"))
-            await desk.wait_for("window.voicemeet?.model.pass && voicemeet.model.keys.length")
-            await desk.click("#start")
-            await desk.wait_for("voicemeet.state === 'ready'")
-            desks.append(desk)
-        if browser == "chromium":
-            await office.click("#made-done")
-            await office.evaluate("scrollTo(0, 0)")
-            await office.screenshot(picture("operator-list.png", tmp_path))
-
-        site.step("press a door's button, answer at a desk, talk")
-        for door in doors:
-            await door.press()
-            for desk in desks:
-                await desk.wait_for("voicemeet.state === 'ringing'", 60)
-            await desks[0].evaluate("document.getElementById('answer').click()")
-            await desks[0].wait_for("voicemeet.state === 'talking'")
-            await desks[1].wait_for("voicemeet.model.last?.reason === 'answered_elsewhere'")
-            await door.state("talking")
-            assert await desks[0].evaluate("voicemeet.model.call.envelope.sealed") is True
-            await desks[0].evaluate("document.getElementById('hangup').click()")
-            await door.state("idle", 60)
-            for desk in desks:
-                await desk.wait_for("voicemeet.state === 'ready'", 60)
-            desks.reverse()  # each answers once
+        doors = await put_up_doors(site, office, tmp_path)
+        desks = await open_desks(site, office, tmp_path)
+        await answer_each_door(site, doors, desks)
 
         sent = await office.evaluate("window.sent")
         assert any("Side entrance" in text for text in sent)
