@@ -25,6 +25,7 @@ TESTS = Path(__file__).parent
 REAL_TIME_FOLDERS = ("system", "attacks", "desk", "audio", "webrtc", "bench", "conformance", "machine")
 # Folders whose tests start processes, browsers or namespaces; single files and tests say so themselves.
 SYSTEM_FOLDERS = ("attacks", "bench", "conformance", "desk", "hosted", "machine", "system")
+SLOW_MARKS = ("system", "namespaces", "machine")
 OTHER_MARKS = ("namespaces", "machine", "alone")
 # What measures sound, packets or processor time, or is a whole machine: nothing runs beside it.
 ALONE = (
@@ -81,17 +82,32 @@ class Marks(dict[str, bool]):
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not even import a folder of which `-m` takes nothing: that would take each worker seconds."""
-    is_system = collection_path.parent == TESTS and collection_path.name in SYSTEM_FOLDERS
-    if not is_system or not config.option.markexpr:
+    """Do not even import what `-m` takes nothing of: that would take each worker seconds."""
+    if not config.option.markexpr or not (may_have := possible_marks(collection_path)):
         return None
     wanted = Expression.compile(config.option.markexpr)
-    others = itertools.product((False, True), repeat=len(OTHER_MARKS))
+    none = dict.fromkeys(("system", *OTHER_MARKS), False)
     try:
-        may = any(wanted.evaluate(Marks(zip(OTHER_MARKS, has, strict=True), system=True)) for has in others)
+        may = any(wanted.evaluate(Marks({**none, **marks})) for marks in may_have)
     except KeyError:  # a mark that we do not set
         return None
     return None if may else True
+
+
+def possible_marks(path: Path) -> list[dict[str, bool]]:
+    """Return every set of marks that a test of a system folder or of another folder's file may have."""
+    fixed: dict[str, bool]
+    open_: tuple[str, ...]
+    if path.parent == TESTS and path.name in SYSTEM_FOLDERS:
+        fixed, open_ = {"system": True}, OTHER_MARKS
+    elif path.match("test_*.py") and path.parent.name not in SYSTEM_FOLDERS:
+        text = path.read_text()
+        open_ = tuple(name for name in SLOW_MARKS if f"mark.{name}" in text)
+        fixed = {"alone": bool(open_) and path.relative_to(TESTS).as_posix().startswith(ALONE)}
+    else:
+        return []
+    values = itertools.product((False, True), repeat=len(open_))
+    return [{**fixed, **dict(zip(open_, has, strict=True))} for has in values]
 
 
 class ByKind(LoadScopeScheduling):
@@ -115,8 +131,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(TESTS).as_posix()
         if item.path.parent.name in SYSTEM_FOLDERS:
             item.add_marker(pytest.mark.system)
-        is_slow = any(item.get_closest_marker(name) for name in ("system", "namespaces", "machine"))
-        if is_slow and place.startswith(ALONE):
+        has = [name for name in SLOW_MARKS if item.get_closest_marker(name)]
+        if item.path.parent.name not in SYSTEM_FOLDERS:
+            unnamed = [name for name in has if f"mark.{name}" not in item.path.read_text()]
+            if unnamed:  # `pytest_ignore_collect` reads the file: no part would run it
+                raise pytest.UsageError(f"{item.nodeid}: the file itself has to name its mark, {unnamed}")
+        if has and place.startswith(ALONE):
             item.add_marker(pytest.mark.alone)
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from _pytest.mark.expression import Expression
 
-from tests.conftest import ALONE, TESTS, TOGETHER, Marks, pytest_ignore_collect
+from tests.conftest import (
+    ALONE,
+    TESTS,
+    TOGETHER,
+    Marks,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+)
 
 PARTS = ("QUICK", "BESIDE", "ALONE")
 SLOW = ("system", "namespaces", "machine")
@@ -58,3 +65,38 @@ def test_a_folder_of_which_nothing_runs_is_not_read(
     monkeypatch.setattr(pytestconfig.option, "markexpr", expression)
     assert bool(pytest_ignore_collect(TESTS / "system", pytestconfig)) is is_left_out
     assert pytest_ignore_collect(TESTS / "voice", pytestconfig) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "quick", "beside", "alone"),
+    [
+        ("test_secret.py", True, False, False),
+        ("test_parts.py", True, True, False),
+        ("webrtc/test_turn.py", True, True, False),
+        ("audio/test_alsa.py", True, False, True),
+        ("desk/test_calls.py", True, True, True),  # its folder was asked before
+    ],
+)
+def test_a_file_is_read_in_the_parts_that_may_run_something_of_it(
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    quick: bool,
+    beside: bool,
+    alone: bool,
+) -> None:
+    makefile = (TESTS.parent / "Makefile").read_text()
+    parts = dict(re.findall(r"^(\w+) := (.+)$", makefile, re.MULTILINE))
+    for part, is_read in zip(PARTS, (quick, beside, alone), strict=True):
+        monkeypatch.setattr(pytestconfig.option, "markexpr", parts[part])
+        assert (pytest_ignore_collect(TESTS / file, pytestconfig) is None) is is_read, part
+
+
+def test_a_mark_that_the_file_does_not_name_is_refused(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request.node, "path", TESTS / "test_secret.py")
+    pytest_collection_modifyitems([request.node])
+    request.node.add_marker("namespaces")
+    with pytest.raises(pytest.UsageError, match="name its mark"):
+        pytest_collection_modifyitems([request.node])
