@@ -43,7 +43,7 @@ from voicemeet_edge.signaling.socket import RealtimeSocket, SocketState
 from voicemeet_edge.system.findings import Finding, Outcome
 from voicemeet_edge.system.machine_health import machine_health
 from voicemeet_edge.timeouts import timeout
-from voicemeet_edge.voice.format import PERIOD_SAMPLES
+from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -361,7 +361,7 @@ def _play_and_record(card: SoundCard) -> np.ndarray[tuple[int], np.dtype[np.int1
     capture, playback = card.open_capture(), None
     try:
         playback = card.open_playback()
-        for number in range(int(LISTEN_S * 48_000 / PERIOD_SAMPLES)):
+        for number in range(int(LISTEN_S * SAMPLE_RATE / PERIOD_SAMPLES)):
             with contextlib.suppress(XrunError):  # a period lost here or there does not hide a chirp
                 playback.write(periods[number] if number < len(periods) else silence)
             try:

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from voicemeet_edge.system.snapshot import Snapshot
+from voicemeet_edge.voice.format import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _parts(now: Snapshot) -> Iterable[Metric]:
         yield _gauge(
             "concealed_ratio", "Share of what was played that was made up for lost packets", concealed
         )
-        delay = float(sound.get("playout_offset_samples") or 0) / 48_000
+        delay = float(sound.get("playout_offset_samples") or 0) / SAMPLE_RATE
         yield _gauge("playout_delay_seconds", "Delay added against jitter", delay)
     for part, rows in ((now["line"] or {}, _LINE), (now["health"], _HEALTH)):
         for key, name, help_text in rows:
