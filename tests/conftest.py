@@ -41,6 +41,8 @@ ALONE = (
 # Tests of one kind go one after the other, beside those of other kinds: they share what is slow to start, and
 # no two of them want the same of the machine at once.
 TOGETHER = ("attacks/test_path.py", "conformance/", "desk/test_calls.py", "desk/", "hosted/", "system/")
+# What takes a core for seconds goes first: at the end the other core would wait for it.
+LONG = ("call/test_ring.py", "voice/test_congestion.py", "voice/test_echo.py", "webrtc/test_full_lines.py")
 STOOD_STILL = "the machine stood still"
 DOUBLES = ("voicemeet_edge.testing", "voicemeet_edge.demo")
 # Where the product may block its loop, and why nobody waits for it there.
@@ -127,6 +129,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByKind | 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs processes, so that `make quick` can leave it out, and what needs the machine."""
+    items.sort(key=lambda item: not item.path.relative_to(TESTS).as_posix().startswith(LONG))
     for item in items:
         place = item.path.relative_to(TESTS).as_posix()
         if item.path.parent.name in SYSTEM_FOLDERS:

@@ -14,6 +14,7 @@ from _pytest.mark.expression import Expression
 
 from tests.conftest import (
     ALONE,
+    LONG,
     TESTS,
     TOGETHER,
     Marks,
@@ -52,7 +53,7 @@ def test_tests_of_one_kind_go_to_one_worker() -> None:
 
 
 def test_what_is_named_is_there() -> None:
-    assert [place for place in (*ALONE, *TOGETHER) if not (TESTS / place).exists()] == []
+    assert [place for place in (*ALONE, *LONG, *TOGETHER) if not (TESTS / place).exists()] == []
 
 
 @pytest.mark.parametrize(
