@@ -51,6 +51,7 @@ style:
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) scripts/unused
+	$(PY) scripts/own-tests --named
 	shellcheck scripts/setup scripts/install scripts/second-look .ci/run
 	shellcheck -S warning -s dash image-build/initrd/init image-build/layers/*/finish \
 		image-build/layers/base/files/usr/lib/voicemeet/preinit
@@ -59,8 +60,10 @@ types:
 	$(PY) -m mypy
 
 cover:
-	$(PY) -m coverage run -m pytest -q -m "$(QUICK)"
-	$(PY) -m coverage report --skip-covered --fail-under=83
+	$(PY) -m coverage erase
+	$(PYTEST_QUICK) -p tests.covered -o timeout_method=signal
+	$(PY) -m coverage combine -q
+	$(PY) -m coverage report --skip-covered --fail-under=86
 	$(PY) scripts/own-tests
 
 bench:
