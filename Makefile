@@ -39,7 +39,7 @@ install-device:
 
 test:
 	@scripts/setup test
-	@$(MAKE) --no-print-directory style types
+	@$(MAKE) --no-print-directory -j2 --output-sync style types
 	@$(PYTEST_QUICK)
 	@$(PY) -m pytest -q -n 4 --dist loadgroup -m "$(BESIDE)" || scripts/second-look $$? "$(BESIDE)"
 	@$(PY) -m pytest -m "$(ALONE)"
