@@ -262,8 +262,9 @@ update_bench() {
     gpio_chip box GPIO
     sound_cards
     mount --bind /run/bench/keyring.pem /etc/rauc/keyring.pem
-    # It started before its card was there, and would try it again at the next call only.
-    systemctl try-restart voicemeet-edge
+    # It started before its card was there, and would try it again at the next call only. Or before its lines were:
+    # then it is started again by systemd, and who needs it waits for it.
+    systemctl try-restart voicemeet-edge || true
 }
 
 # connected: the device has its hub, whatever else may be wrong with it.

@@ -194,6 +194,7 @@ class Station:
             until_true 120 "the hub is up" is_active voicemeet-hub
             voicemeet-edge device-settings | sed '/^\\[call\\]/,$d' >/run/bench/backend.toml
             device_settings $BOX_SETTINGS Loopback GPIO caller
+            sync
             systemctl start voicemeet-edge
             {READY}
             """,

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 @pytest.fixture(autouse=True)
 def wanted() -> None:
-    """Skip, loudly, where nobody asked: four starts beside other work take more than ten minutes."""
+    """Skip, loudly, where nobody asked: it takes ten minutes beside other work."""
     if not os.environ.get("VOICEMEET_TEST_IMAGE"):
         pytest.skip("NO UPDATE OF THE IMAGE WAS TRIED: make test-update")
 
