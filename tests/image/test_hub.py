@@ -9,17 +9,18 @@ import pytest
 
 from tests.image import card
 from tests.image.builder import build, flash
+from tests.image.test_figures import NO_SCREEN
 from tests.machine.qemu import Machine, System
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 
 PLACE = 'state_dir = "/var/lib/voicemeet-hub"\n'
-MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB
+MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB, here it gets 512 MB
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> System:
-    return replace(flash(build("amd64", "hub"), tmp_path / "hub.img"), memory_mb=1024)
+    return replace(flash(build("amd64", "hub"), tmp_path / "hub.img"), extra=NO_SCREEN)
 
 
 def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> None:
@@ -49,8 +50,6 @@ def test_it_serves_without_any_settings_and_stays_the_same_hub(hub: System) -> N
     assert said == ["running", "active", "disabled", "disabled", "masked", "1", "voicemeet-hub", "0"]
     print(f"the hub's image: memory {first[1]} MiB; {first[2]}")
     assert int(first[1]) <= MEMORY_MB
-    status = card.get(hub.disk, "voicemeet-status.txt") or ""
-    assert "hub" in status
     with Machine(hub) as machine:  # what its devices hold of it stays true
         assert machine.run(facts).output.splitlines()[0] == first[0]
         machine.power_off()
