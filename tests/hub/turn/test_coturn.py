@@ -255,6 +255,21 @@ async def test_systemd_ends_coturn_itself(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @needs_coturn
+async def test_the_service_manager_is_not_coturns_to_talk_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
+    coturn._command = ["/bin/sh", "-c", f"env >{tmp_path}/environment; exit 127"]
+    with pytest.raises(CoturnError, match="status 127"):
+        await coturn.start()
+    names = {line.split("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
+    assert "NOTIFY_SOCKET" not in names
+    assert {"PATH", "LANG"} <= names, "and all else stays"
+
+
+@needs_coturn
 async def test_its_files_lie_where_systemd_says_and_not_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -340,9 +340,11 @@ class Coturn:
 
     async def _spawn(self) -> None:
         devnull = asyncio.subprocess.DEVNULL
+        # Debian 12 has one that tells systemd each 5 s how it is, which systemd refuses, in the journal.
+        others = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=devnull, stdout=devnull, stderr=devnull
+                *self._command, stdin=devnull, stdout=devnull, stderr=devnull, env=others
             )
         except OSError as error:
             self._process = None
