@@ -22,9 +22,19 @@ from xdist.scheduler import LoadScopeScheduling
 from voicemeet_edge.testing.stalls import StallWatch
 
 TESTS = Path(__file__).parent
-REAL_TIME_FOLDERS = ("system", "attacks", "desk", "audio", "webrtc", "bench", "conformance", "machine")
+REAL_TIME_FOLDERS = (
+    "system",
+    "attacks",
+    "desk",
+    "audio",
+    "webrtc",
+    "bench",
+    "booted",
+    "conformance",
+    "machine",
+)
 # Folders whose tests start processes, browsers or namespaces; single files and tests say so themselves.
-SYSTEM_FOLDERS = ("attacks", "bench", "conformance", "desk", "hosted", "machine", "system")
+SYSTEM_FOLDERS = ("attacks", "bench", "booted", "conformance", "desk", "hosted", "machine", "system")
 SLOW_MARKS = ("system", "namespaces", "machine")
 OTHER_MARKS = ("namespaces", "machine", "alone")
 # What measures sound, packets or processor time, or is a whole machine: nothing runs beside it.
@@ -40,7 +50,15 @@ ALONE = (
 )
 # Tests of one kind go one after the other, beside those of other kinds: they share what is slow to start, and
 # no two of them want the same of the machine at once.
-TOGETHER = ("attacks/test_path.py", "conformance/", "desk/test_calls.py", "desk/", "hosted/", "system/")
+TOGETHER = (
+    "attacks/test_path.py",
+    "booted/",
+    "conformance/",
+    "desk/test_calls.py",
+    "desk/",
+    "hosted/",
+    "system/",
+)
 # What takes a core for seconds goes first: at the end the other core would wait for it.
 LONG = ("call/test_ring.py", "voice/test_congestion.py", "voice/test_echo.py", "webrtc/test_full_lines.py")
 STOOD_STILL = "the machine stood still"
