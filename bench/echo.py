@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.audio.wav import read_wav, write_wav
+from voicemeet_edge.audio.wav import read_wav, resample, write_wav
 from voicemeet_edge.testing.room import Room, erle_db, frames
+from voicemeet_edge.voice.decimator import Decimator
 from voicemeet_edge.voice.echo import NAMES, EchoCanceller, choose
-from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
+from voicemeet_edge.voice.format import SAMPLE_RATE, VOICE_RATE, Samples
 
 SPEAKS_DBFS = -50.0  # dBFS rms of a second; below, that party is taken to be silent
 SETTLE_S = 3  # s; from here on the numbers count
@@ -91,12 +92,24 @@ def find_delay(said: Samples, heard: Samples) -> int:
     return int(np.argmax(scores)) * 24
 
 
+def at_card_rate(samples: Samples) -> Samples:
+    """Return a signal of 16 kHz at 48."""
+    wide = resample(samples.astype(np.float64), SAMPLE_RATE / VOICE_RATE)
+    return np.clip(np.rint(wide), -32768, 32767).astype(np.int16)
+
+
 def measure(canceller: EchoCanceller, far: Samples, near: Samples, mic: Samples) -> Result:
     """Run a canceller over the recordings and judge it."""
     started = time.process_time()
-    done = [canceller.process(n, f).copy() for n, f in zip(frames(mic), frames(far), strict=True)]
+    decimator = Decimator(2)
+    both = [
+        decimator.process(n.tobytes() + f.tobytes()) for n, f in zip(frames(mic), frames(far), strict=True)
+    ]
+    done = [canceller.process(near_frame, far_frame).copy() for near_frame, far_frame in both]
     cpu_s = time.process_time() - started
-    cleaned = np.concatenate(done)
+    # Judged at 48 kHz, against what of the microphone is in the same band.
+    cleaned = at_card_rate(np.concatenate(done))
+    mic = at_card_rate(np.concatenate([pair[0] for pair in both]))
     seconds = len(cleaned) // SAMPLE_RATE
     far_speaks, near_speaks = speaks(far, seconds), speaks(near, seconds)
     # An echo outlives its cause: the second after counts as far speech for "alone".

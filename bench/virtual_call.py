@@ -21,7 +21,8 @@ from bench.call import prepare_speech
 from bench.line import LINES, Schedule
 from voicemeet_edge.testing.line import Way
 from voicemeet_edge.voice.control import SendControl
-from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES, Samples
+from voicemeet_edge.voice.decimator import Decimator
+from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES, VOICE_RATE, Samples
 from voicemeet_edge.voice.ladder import HEADER_BYTES, Limits, SendPlan
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout
@@ -47,7 +48,8 @@ class VirtualCall:
         self._control.connected(
             0.0, route="", limits=Limits(), header_bytes=HEADER_BYTES, red=True, mutual=True
         )
-        self._sender = VoiceSender(self._control, red_payload_type=OPUS_TYPE)
+        self._sender = VoiceSender(self._control, red_payload_type=OPUS_TYPE, rate=VOICE_RATE)
+        self._decimator = Decimator(1)
         self.playout = Playout()
         self._sent, self._came = DepartureLog(), ArrivalLog()
         self._flying: list[tuple[float, RtpAudio]] = []
@@ -76,7 +78,7 @@ class VirtualCall:
         pcm = self._speech[frame * FRAME_SAMPLES :][:FRAME_SAMPLES]
         if len(pcm) < FRAME_SAMPLES:
             return
-        packet = self._sender.encode(pcm.tobytes(), frame * FRAME_SAMPLES)
+        packet = self._sender.encode(self._decimator.process(pcm.tobytes()).tobytes(), frame * FRAME_SAMPLES)
         if packet is None:
             return
         payload, timestamp = packet

@@ -11,8 +11,9 @@ from voicemeet_edge.audio.call_audio import CallAudio
 from voicemeet_edge.audio.codec import OpusCodec
 from voicemeet_edge.call.path import MediaPath
 from voicemeet_edge.settings import AudioSettings
+from voicemeet_edge.testing.room import at_voice_rate
 from voicemeet_edge.testing.signals import speech_like
-from voicemeet_edge.voice.format import FRAME_SAMPLES
+from voicemeet_edge.voice.format import FRAME_SAMPLES, VOICE_FRAME_SAMPLES
 from voicemeet_edge.voice.ladder import LOSS_BYTES, SendPlan
 from voicemeet_edge.voice.red import unpack
 from voicemeet_edge.webrtc.events import Connected
@@ -44,12 +45,12 @@ async def test_lost_frames_show_on_the_wire_and_in_the_copies_alike() -> None:
                 await asyncio.sleep(0.01)
         call = CallAudio(path, OpusCodec(AudioSettings()), asyncio.get_running_loop())
         path.control.plan = SendPlan(LOSS_BYTES, 0, (1,))
-        said = speech_like(1.0)
+        said = at_voice_rate(speech_like(1.0))
         before = len(listener.packets)
         for index in range(12):
             if index == 6:
                 call.skip(LOST * FRAME_SAMPLES)
-            call.encode(said[index * FRAME_SAMPLES :][:FRAME_SAMPLES].tobytes(), FRAME_SAMPLES)
+            call.encode(said[index * VOICE_FRAME_SAMPLES :][:VOICE_FRAME_SAMPLES].tobytes(), FRAME_SAMPLES)
         await listener.until(lambda: len(listener.packets) >= before + 12)
         call.sender.stop()
     packets = listener.packets[-12:]

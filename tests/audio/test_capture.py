@@ -21,7 +21,7 @@ from voicemeet_edge.errors import XrunError
 from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing.sound import VirtualCard
 from voicemeet_edge.testing.waiting import loop_turns, until
-from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE, Samples
+from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE, VOICE_PERIOD_SAMPLES, Samples
 
 FRAMES = 120  # over two looks at the card's own clock
 
@@ -92,7 +92,9 @@ class Recording:
         self.pairs: list[tuple[list[int], list[int]]] = []
 
     def process(self, near: Samples, far: Samples) -> Samples:
-        self.pairs.append((near[::PERIOD_SAMPLES].tolist(), far[::PERIOD_SAMPLES].tolist()))
+        # From the middle of each period: where two meet, the filter goes over from one to the other.
+        middle = slice(VOICE_PERIOD_SAMPLES // 2, None, VOICE_PERIOD_SAMPLES)
+        self.pairs.append((near[middle].tolist(), far[middle].tolist()))
         return near
 
 

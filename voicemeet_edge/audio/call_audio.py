@@ -48,7 +48,7 @@ class CallAudio:
         self._timestamp = (self._timestamp + samples) & 0xFFFFFFFF
 
     def encode(self, pcm: bytes, samples: int) -> None:
-        """Encode one frame and send it; in the capture thread."""
+        """Encode one frame, which took `samples` of the RTP clock, and send it; in the capture thread."""
         if self._encoder is None:
             self._encoder = self._codec.encoder(self._red_payload_type, self._control)
             self._timestamp = self.link.next_timestamp()

@@ -1,4 +1,4 @@
-"""The capture thread's work: microphone, echo canceller, gain, Opus, and off to the loop.
+"""The capture thread's work: microphone, down to 16 kHz, echo canceller, gain, Opus, and off to the loop.
 
 One rule: every period of the microphone meets exactly one far period, in step, before anything else is
 done to it. They are paired as they come and worked on in frames of two: what runs in a wake runs with cold
@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from voicemeet_edge.audio.ambient import AmbientLevel
 from voicemeet_edge.audio.call_audio import CallAudio
 from voicemeet_edge.audio.card import CaptureStream, SoundCard
@@ -20,8 +18,9 @@ from voicemeet_edge.audio.events import CaptureClosed, CaptureOpened, EngineEven
 from voicemeet_edge.audio.mixer import Mixer
 from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
 from voicemeet_edge.errors import XrunError
+from voicemeet_edge.voice.decimator import Decimator
 from voicemeet_edge.voice.echo import EchoCanceller
-from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_MS, PERIOD_SAMPLES, Samples
+from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_MS, VOICE_FRAME_SAMPLES, Samples
 
 REST_SLACK_S = 0.0004  # s after a frame should be there; woken too early, a second wake would follow
 REST_FRAMES = 50  # frames (1 s) between two looks at the card's own clock: at 500 ppm it moved 0.5 ms
@@ -50,7 +49,8 @@ class CaptureThread:
         self._reference = reference
         self._emit = emit
         self._told_open = False
-        self._mixer = Mixer()
+        self._mixer = Mixer(VOICE_FRAME_SAMPLES)
+        self._decimator = Decimator(2)  # near and far
         self._half: tuple[bytes, Samples] | None = None  # the frame's first period and its far end
         self._served: CallAudio | None = None
         self._last_read = 0.0
@@ -118,21 +118,12 @@ class CaptureThread:
         first, first_far = self._half
         self._half = None
         # Joining bytes is a fraction of what joining arrays costs.
-        both_far = np.frombuffer(b"".join((first_far.data, far.data)), np.int16)
-        near = self._canceller.process(np.frombuffer(first + pcm, np.int16), both_far)
+        both = self._decimator.process(b"".join((first, pcm, first_far.data, far.data)))
+        near = self._canceller.process(both[0], both[1])
         self.ambient.take(near)
-        call.encode(self._amplified(near).tobytes(), FRAME_SAMPLES)
+        call.encode(self._mixer.scale(near, self.gain).tobytes(), FRAME_SAMPLES)
         if self._frame_at is None:
             self._frame_at = self._last_read
-
-    def _amplified(self, frame: Samples) -> Samples:
-        if self.gain == 1.0:
-            return frame
-        # The mixer works in periods, and in one buffer.
-        scaled = np.empty(FRAME_SAMPLES, np.int16)
-        scaled[:PERIOD_SAMPLES] = self._mixer.scale(frame[:PERIOD_SAMPLES], self.gain)
-        scaled[PERIOD_SAMPLES:] = self._mixer.scale(frame[PERIOD_SAMPLES:], self.gain)
-        return scaled
 
     def _sleep_until_frame(self) -> None:
         """Sleep until both periods of the next frame are there: one wake for each frame instead of two.

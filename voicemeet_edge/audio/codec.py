@@ -10,6 +10,7 @@ from typing import Protocol
 
 from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.format import VOICE_RATE
 from voicemeet_edge.voice.opus import CLEAN_BITRATE, OpusEncoder
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout, PlayoutStats
@@ -21,7 +22,7 @@ class Encoder(Protocol):
     """Turns sound into payloads, by what the line carries."""
 
     def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int] | None:
-        """Take FRAME_SAMPLES samples; returns a payload and its timestamp when there is enough for one."""
+        """Take VOICE_FRAME_SAMPLES; returns a payload and its timestamp when there is enough for one."""
 
     def close(self) -> None:
         """Free it."""
@@ -35,7 +36,7 @@ class FixedRateSender:
     ) -> None:
         self._control = control
         self._percent = 0
-        self._encoder = OpusEncoder(bitrate, complexity, fec=True)
+        self._encoder = OpusEncoder(bitrate, complexity, fec=True, rate=VOICE_RATE)
         self._packer = None if red_payload_type is None else RedPacker(red_payload_type)
 
     def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int]:
@@ -91,7 +92,9 @@ class OpusCodec:
         """Return what sends as the line carries, or at a fixed rate when the settings name another one."""
         if self._bitrate != CLEAN_BITRATE:
             return FixedRateSender(control, self._bitrate, self._complexity, red_payload_type)
-        return VoiceSender(control, complexity=self._complexity, red_payload_type=red_payload_type)
+        return VoiceSender(
+            control, complexity=self._complexity, red_payload_type=red_payload_type, rate=VOICE_RATE
+        )
 
     def playout(self) -> PlayoutBuffer:
         """Return an empty playout."""

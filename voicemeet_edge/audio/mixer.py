@@ -1,10 +1,10 @@
-"""Loudness and mixing of 10 ms frames, pure; one rule: a sum saturates, it never wraps round."""
+"""Loudness and mixing of frames, pure; one rule: a sum saturates, it never wraps round."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_SAMPLES, Samples
+from voicemeet_edge.voice.format import PERIOD_SAMPLES, Samples
 
 VOLUME_RANGE_DB = 40.0  # dB between volume 1 and 100: loudness is heard in ratios, so the knob is in dB
 SPEECH_UNDER_TONE = 0.35  # about -9 dB: a warning tone is heard over speech, and speech is still understood
@@ -26,11 +26,11 @@ def volume_gain(percent: float) -> float:
 class Mixer:
     """Scale and add frames in buffers of its own, so that the sound threads allocate nothing."""
 
-    def __init__(self) -> None:
-        self._sum = np.zeros(PERIOD_SAMPLES, np.float32)
-        self._part = np.zeros(PERIOD_SAMPLES, np.float32)
-        self._out = np.zeros(PERIOD_SAMPLES, np.int16)
-        self._silence = bytes(PERIOD_BYTES)
+    def __init__(self, samples: int = PERIOD_SAMPLES) -> None:
+        self._sum = np.zeros(samples, np.float32)
+        self._part = np.zeros(samples, np.float32)
+        self._out = np.zeros(samples, np.int16)
+        self._silence = bytes(2 * samples)
 
     def scale(self, frame: Samples, gain: float) -> Samples:
         """Return `frame` times `gain`, saturated; the result may be this object's buffer."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.audio.wav import resample
+from voicemeet_edge.voice.decimator import Decimator
 from voicemeet_edge.voice.format import FRAME_SAMPLES, SAMPLE_RATE, Samples
 
 Signal = npt.NDArray[np.float64]
@@ -74,20 +75,26 @@ def _convolve(signal: Signal, response: Signal) -> Signal:
     return np.asarray(np.fft.irfft(product, size)[: len(signal)])
 
 
-def erle_db(before: Samples, after: Samples) -> list[float | None]:
+def erle_db(before: Samples, after: Samples, rate: int = SAMPLE_RATE) -> list[float | None]:
     """Return the echo return loss enhancement of each second; None where there was nothing to remove.
 
     Use it on stretches where only the far end speaks.
     """
     gains: list[float | None] = []
     floor = 32768.0 * 10.0 ** (SILENCE_DBFS / 20.0)
-    for start in range(0, min(len(before), len(after)) - SAMPLE_RATE + 1, SAMPLE_RATE):
-        had = _rms(before[start : start + SAMPLE_RATE].astype(np.float64))
-        left = _rms(after[start : start + SAMPLE_RATE].astype(np.float64))
+    for start in range(0, min(len(before), len(after)) - rate + 1, rate):
+        had = _rms(before[start : start + rate].astype(np.float64))
+        left = _rms(after[start : start + rate].astype(np.float64))
         gains.append(20.0 * float(np.log10(had / max(left, 0.5))) if had > floor else None)
     return gains
 
 
-def frames(samples: Samples) -> npt.NDArray[np.int16]:
+def frames(samples: Samples, size: int = FRAME_SAMPLES) -> npt.NDArray[np.int16]:
     """Cut a signal into whole 20 ms frames, one per row."""
-    return samples[: len(samples) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    return samples[: len(samples) // size * size].reshape(-1, size)
+
+
+def at_voice_rate(samples: Samples) -> Samples:
+    """Return a signal as echo cancellers and encoders get it: at 16 kHz."""
+    decimator = Decimator(1)
+    return np.concatenate([decimator.process(frame.tobytes())[0] for frame in frames(samples)])

@@ -1,7 +1,8 @@
 """Echo cancellation: one interface, WebRTC's AEC3 from two packages, and half duplex without any.
 
-One rule: `process(near, far)` gets 20 ms of both in lock-step, and the far frame is the one that is about
-to be heard. AEC3 finds the way from there by itself, up to 250 ms; far after its own echo is useless.
+One rule: `process(near, far)` gets 20 ms of both in lock-step, at 16 kHz, and the far frame is the one that
+is about to be heard. AEC3 finds the way from there by itself, up to 250 ms; far that comes after its own echo
+is useless.
 
 Which one, measured on a synthetic room (bench/echo.py): AEC3 removes more than 30 dB also over drifting
 clocks and an overdriven loudspeaker. Its price is the near talker's quality while both talk, also where
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES, SAMPLE_RATE, Samples
+from voicemeet_edge.voice.format import VOICE_FRAME_SAMPLES, VOICE_PERIOD_SAMPLES, VOICE_RATE, Samples
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class EchoCanceller(Protocol):
         """How loud the echo comes back, dB over what was played, at most; None where nobody has judged it."""
 
     def process(self, near: Samples, far: Samples) -> Samples:
-        """Return the near frame without the far one's echo; FRAME_SAMPLES each.
+        """Return the near frame without the far one's echo; VOICE_FRAME_SAMPLES each.
 
         Neither is changed, now or later by its owner: a canceller may keep them. What is returned is
         good until the next call.
@@ -119,8 +120,8 @@ class EchoWatch:
 
 def _powers(frames: tuple[Samples, ...]) -> list[float]:
     """Return the mean square of each period."""
-    wide = np.concatenate(frames).astype(np.float32).reshape(-1, PERIOD_SAMPLES)
-    powers: list[float] = (np.einsum("ij,ij->i", wide, wide) / PERIOD_SAMPLES).tolist()
+    wide = np.concatenate(frames).astype(np.float32).reshape(-1, VOICE_PERIOD_SAMPLES)
+    powers: list[float] = (np.einsum("ij,ij->i", wide, wide) / VOICE_PERIOD_SAMPLES).tolist()
     return powers
 
 
@@ -136,13 +137,13 @@ class Watched:
     def __init__(self, inner: EchoCanceller, delay_samples: int) -> None:
         self._inner = inner
         self._watch = EchoWatch()
-        self._late = FRAME_SAMPLES - delay_samples  # the inner one's delay is at most a frame
-        self._before: Samples = np.zeros(FRAME_SAMPLES, np.int16)
+        self._late = VOICE_FRAME_SAMPLES - delay_samples  # the inner one's delay is at most a frame
+        self._before: Samples = np.zeros(VOICE_FRAME_SAMPLES, np.int16)
         self._share = 0.0  # of the untouched signal
         self._warm = WARM_FRAMES
-        self._ramp = np.linspace(0.0, 1.0, FRAME_SAMPLES, dtype=np.float32)
-        self._out = np.zeros(FRAME_SAMPLES, np.int16)
-        self._part = np.zeros(FRAME_SAMPLES, np.int16)
+        self._ramp = np.linspace(0.0, 1.0, VOICE_FRAME_SAMPLES, dtype=np.float32)
+        self._out = np.zeros(VOICE_FRAME_SAMPLES, np.int16)
+        self._part = np.zeros(VOICE_FRAME_SAMPLES, np.int16)
 
     @property
     def name(self) -> str:
@@ -241,7 +242,7 @@ class HalfDuplex:
         self._gain = gains[-1]
         if min(gains) == 1.0:
             return near
-        ramps = [np.linspace(*ends, PERIOD_SAMPLES, dtype=np.float32) for ends in pairwise(gains)]
+        ramps = [np.linspace(*ends, VOICE_PERIOD_SAMPLES, dtype=np.float32) for ends in pairwise(gains)]
         ducked: Samples = (near * np.concatenate(ramps)).astype(np.int16)
         return ducked
 
@@ -251,13 +252,13 @@ class Aec3:
 
     name = "aec3"
     echo_db: float | None = None
-    delay_samples = 720
-    """15 ms, measured: 9 of the filter bank, 6 of the noise suppressor."""
+    delay_samples = 224
+    """14 ms, measured."""
 
     def __init__(self) -> None:
         module = importlib.import_module("pywebrtc_audio")
         self._canceller: Any = module.AudioProcessor(
-            SAMPLE_RATE,
+            VOICE_RATE,
             1,
             echo_cancellation=True,
             noise_suppression=True,

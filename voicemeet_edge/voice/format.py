@@ -1,4 +1,7 @@
-"""The one format of sound in this project: 48 kHz, mono, signed 16-bit little endian.
+"""The format of sound in this project: 48 kHz, mono, signed 16-bit little endian.
+
+The one exception is what a call does with the microphone's sound between card and encoder: that is at 16 kHz,
+for nothing above 8 kHz is sent.
 
 A *period* is what the sound card gives and takes at a time, a *frame* what one Opus packet carries.
 """
@@ -17,5 +20,8 @@ PERIOD_BYTES = PERIOD_SAMPLES * 2
 FRAME_MS = 20  # ms; what we send, and what every browser sends
 FRAME_S = FRAME_MS / 1000  # s
 FRAME_SAMPLES = FRAME_MS * MS
+VOICE_RATE = 16_000  # Hz; a third of the work for canceller and encoder (docs/decisions.md)
+VOICE_FRAME_SAMPLES = VOICE_RATE * FRAME_MS // 1000
+VOICE_PERIOD_SAMPLES = VOICE_RATE * PERIOD_MS // 1000
 
 Samples = npt.NDArray[np.int16]

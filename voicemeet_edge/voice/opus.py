@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from voicemeet_edge.errors import RemoteError
-from voicemeet_edge.voice.format import FRAME_MS, FRAME_SAMPLES, MS, SAMPLE_RATE, Samples
+from voicemeet_edge.voice.format import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Samples
 
 MAX_PACKET_SAMPLES = 5_760  # 120 ms; no Opus packet is longer (RFC 6716 §3.2.5, R5)
 PACKET_MS = (20, 40, 60, 120)  # ms of sound in a packet that we send
@@ -297,14 +297,21 @@ class OpusEncoder:
     """
 
     def __init__(
-        self, bitrate: int = CLEAN_BITRATE, complexity: int = 6, fec: bool = False, loss: int = 0
+        self,
+        bitrate: int = CLEAN_BITRATE,
+        complexity: int = 6,
+        fec: bool = False,
+        loss: int = 0,
+        rate: int = SAMPLE_RATE,
     ) -> None:
+        """Make an encoder of sound at `rate` Hz (RFC 6716 §2 lists which)."""
+        self._rate = rate
         library = _library()
         self._state: int | None = None
         self._encode = _hot("opus_encode")
         self._ctl = library.opus_encoder_ctl
         self._destroy = library.opus_encoder_destroy
-        self._state = _create(library.opus_encoder_create, SAMPLE_RATE, 1, _APPLICATION_VOIP)
+        self._state = _create(library.opus_encoder_create, rate, 1, _APPLICATION_VOIP)
         self._encoder = ctypes.c_void_p(self._state)
         self._output = ctypes.create_string_buffer(MAX_PAYLOAD_BYTES)
         self._pad = library.opus_packet_pad
@@ -331,7 +338,7 @@ class OpusEncoder:
             raise OpusError("an Opus packet lasts 20, 40, 60 or 120 ms, at 6 to 510 kb/s")
         self._set(_SET_BITRATE, bitrate)
         self._payload_bytes = payload_bytes
-        self._samples = frame_ms * MS
+        self._samples = frame_ms * self._rate // 1000
         self._set(_SET_VBR, int(bitrate >= ROOMY_BITRATE))
 
     def set_fec(self, on: bool) -> None:
@@ -349,7 +356,7 @@ class OpusEncoder:
 
     @property
     def lookahead_samples(self) -> int:
-        """Delay the encoder adds beyond the frame itself, in samples at 48 kHz."""
+        """Delay the encoder adds beyond the frame itself, in samples of its rate."""
         value = ctypes.c_int(0)
         _check(self._ctl(self._state, _GET_LOOKAHEAD, ctypes.byref(value)), "get")
         return value.value
