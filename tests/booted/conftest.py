@@ -11,6 +11,9 @@ import pytest
 
 from tests.booted import root
 from tests.booted.booted import Booted, why_not
+from tests.booted.house import House, install
+
+HERE = Path(__file__).parent
 
 
 def booted(number: str) -> Iterator[Booted]:
@@ -24,6 +27,8 @@ def booted(number: str) -> Iterator[Booted]:
         folder = Path(name)
         share = folder / "share"
         shutil.copytree(packages, share / "packages")
+        for tool in (HERE / "door.py", HERE.parent / "machine/wedge.py"):
+            shutil.copy(tool, share / tool.name)
         checkout = root.checkout(folder / "checkout")
         with Booted(lower, folder, share=share, checkout=checkout) as system:
             print(f"Debian {number} booted after {system.booted_after_s:.1f} s")
@@ -34,3 +39,10 @@ def booted(number: str) -> Iterator[Booted]:
 def debian() -> Iterator[Booted]:
     """A Debian 12 without the product."""
     yield from booted("12")
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[House]:
+    """A Debian 12 with hub and device as `make` installs them."""
+    for system in booted("12"):
+        yield install(system)

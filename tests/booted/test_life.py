@@ -1,0 +1,97 @@
+"""What systemd and a disk can do to running services: stop, reload, a system that cannot be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.booted.house import BOX, HUB, PEER, READY, SETTINGS, TALKING, House
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def words(house: House, unit: str, pattern: str) -> str:
+    """The last line of a unit's journal with a pattern in it."""
+    return house.run(f"journalctl -q -b -o cat -u {unit} | grep '{pattern}' | tail -n 1")
+
+
+def test_new_settings_are_taken_in_a_call_and_it_stays(house: House) -> None:
+    house.call_up()
+    before = house.property(BOX, "MainPID")
+    house.run(f"sed -i 's/^echo = .*/&\\nvolume = 33/' {SETTINGS[BOX]}; systemctl reload {BOX}")
+    status = "voicemeet-edge status --json"
+    house.until("the volume is taken", lambda: '"volume": 33' in house.run(status))
+    assert house.sentence(BOX) == TALKING
+    assert house.sentence(PEER) == TALKING
+    assert house.property(BOX, "MainPID") == before
+    house.hang_up()
+
+
+def test_a_stop_in_a_call_says_goodbye(house: House) -> None:
+    house.call_up()
+    print(f"stopped in a call after {house.stop(BOX)} ms")
+    house.says(PEER, READY)
+    assert "peer_hung_up" in words(house, PEER, "call: ended")
+    assert house.property(BOX, "Result") == "success"
+    assert house.property(BOX, "ExecMainStatus") == "0"
+    house.run(f"systemctl start {BOX}")
+    house.says(BOX, READY)
+
+
+def test_a_stop_of_the_hub_ends_no_call_and_devices_come_back(house: House) -> None:
+    house.call_up()
+    print(f"the hub stopped after {house.stop(HUB)} ms")
+    assert house.property(HUB, "Result") == "success"
+    assert house.run("pgrep -c turnserver || true").strip() == "0"
+    house.until("the box says so", lambda: house.sentence(BOX) not in (READY, ""))
+    house.run(f"systemctl start {HUB}")
+    house.hang_up()
+
+
+@pytest.fixture
+def read_only(house: House) -> Iterator[None]:
+    """/var as on a system that is never written."""
+    house.run("mount --bind /var /var && mount -o remount,bind,ro /var")
+    yield
+    house.run("umount -l /var")
+
+
+@pytest.mark.usefixtures("read_only")
+def test_a_system_that_cannot_be_written_carries_a_device(house: House) -> None:
+    house.have_boards()
+    house.run(f"systemctl restart {BOX}")
+    house.says(BOX, READY)
+    house.call_up()
+    house.hang_up()
+    assert "Traceback" not in house.run(f"journalctl -q -b -o cat -u {BOX} -u {HUB}")
+
+
+@pytest.fixture
+def full_disk(house: House) -> Iterator[None]:
+    """The hub's folder on a disk without room."""
+    house.run(
+        f"set -e; systemctl stop {HUB}; cd /var/lib; cp -a voicemeet-hub /run/hub; "
+        "mount -t tmpfs -o size=2M,mode=700 tmpfs voicemeet-hub; chown voicemeet-hub: voicemeet-hub; "
+        "cp -a /run/hub/. voicemeet-hub; rm -r /run/hub; findmnt voicemeet-hub; "
+        f"! dd if=/dev/zero of=voicemeet-hub/filler bs=4k count=4k 2>/dev/null; systemctl start {HUB}"
+    )
+    yield
+    house.run(f"systemctl stop {HUB}; umount -l /var/lib/voicemeet-hub; systemctl start {HUB}")
+    house.says(HUB, "ready")
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_hub_on_a_full_disk_carries_calls(house: House) -> None:
+    assert house.property(HUB, "ActiveState") == "active"
+    house.call_up()
+    house.hang_up()
+    assert "Traceback" not in house.run(f"journalctl -q -b -o cat -u {BOX} -u {HUB}")
+
+
+def test_each_end_of_a_call_is_an_entry_with_fields(house: House) -> None:
+    house.call_up()
+    house.hang_up()
+    command = f"journalctl -q -b -o json -u {BOX} VOICEMEET_STATE=ended | tail -n 1"
+    assert json.loads(house.run(command))["VOICEMEET_REASON"]
