@@ -170,30 +170,6 @@ ready_after() {
     echo $(((to - from) / 1000))
 }
 
-# thread UNIT NAME: the id of one thread of a service, by the name it gave the kernel.
-thread() { ps -T -p "$(pid "$1")" -o tid=,comm= | awk -v name="$2" '$2 == name { print $1; exit }'; }
-
-# wedge UNIT THREAD: hold one thread for good, as a driver does that never returns.
-wedge() {
-    python3 /run/bench/wedge.py "$(thread "$1" "$2")" &
-    disown
-}
-
-# start_again UNIT SECONDS COMMAND…: run the command and wait for a restart of the unit and its READY.
-start_again() {
-    local unit=$1 limit=$2 before begin
-    shift 2
-    before=$(restarts "$unit")
-    begin=$(date +%s%N)
-    "$@"
-    restarted() { [ "$(restarts "$unit")" != "$before" ]; }
-    until_true "$limit" "$unit starts again" restarted
-    echo "gave up after $((($(date +%s%N) - begin) / 1000000)) ms"
-    until_true 90 "$unit is ready again" is_active "$unit"
-    until_true 60 "$unit is connected again" says "$unit" "Ready: press call"
-    echo "ready again after $((($(date +%s%N) - begin) / 1000000)) ms"
-}
-
 # become UNIT NAME SENTENCE: press call until the device says so; a press may be swallowed as a bounce.
 become() {
     local tries

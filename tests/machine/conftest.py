@@ -21,6 +21,5 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     if reason:
         pytest.skip(f"THE SERVICES WERE NOT TESTED UNDER A REAL SYSTEMD: {reason}")
     with Machine(system.build()) as booted:
-        for name in ("bench.sh", "wedge.py", "wedge_signaling.py"):
-            shutil.copyfile(HERE / name, booted.share / name)
+        shutil.copyfile(HERE / "bench.sh", booted.share / "bench.sh")
         yield booted
