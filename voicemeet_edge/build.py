@@ -15,12 +15,10 @@ from voicemeet_edge.call.search import SearchTarget
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.voice.control import LineMemory
-from voicemeet_edge.voice.format import SAMPLE_RATE
+from voicemeet_edge.voice.format import FRAME_BYTES
 from voicemeet_edge.voice.opus import OpusEncoder
 from voicemeet_edge.webrtc.ice_server import TurnMemory
 from voicemeet_edge.webrtc.options import PeerOptions
-
-FRAME_BYTES = SAMPLE_RATE // 50 * 2  # 20 ms of 16-bit mono
 
 
 def peer_options(settings: Settings, memory: TurnMemory, lines: LineMemory) -> PeerOptions:

@@ -40,7 +40,8 @@ from voicemeet_edge.signaling.socket import RealtimeSocket
 from voicemeet_edge.testing.signals import speech_like
 from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.voice.control import LineMemory
-from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
+from voicemeet_edge.voice.decimator import Decimator
+from voicemeet_edge.voice.format import FRAME_BYTES, FRAME_SAMPLES, Samples
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.ice_server import IceServer, TurnMemory
 from voicemeet_edge.webrtc.peer import new_certificate
@@ -53,7 +54,6 @@ TAIL_S = 1.0  # s after it, in which the last of it comes back
 END_LIMIT_S = 6.0  # s for goodbyes
 PACKET_LIMIT_S = 3.0  # s for a packet through the relay; it is sent again meanwhile
 AGAIN_S = 0.2  # s
-FRAME = SAMPLE_RATE // 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +222,18 @@ async def _talk(near: _Party, far: _Party, said: Samples, codec: OpusCodec) -> t
     """Speak and hear, 20 ms at a time by the clock; returns what was heard, and how many frames were sent."""
     audio = near.audio = CallAudio(near.session.path, codec, asyncio.get_running_loop())
     begun, heard = time.monotonic(), []
-    silence = bytes(2 * FRAME)
-    frames = [said[at : at + FRAME].tobytes().ljust(2 * FRAME, b"\0") for at in range(0, len(said), FRAME)]
+    down = Decimator(1)
+    silence = bytes(FRAME_BYTES)
+    frames = [
+        said[at : at + FRAME_SAMPLES].tobytes().ljust(FRAME_BYTES, b"\0")
+        for at in range(0, len(said), FRAME_SAMPLES)
+    ]
     tail = round(TAIL_S * 50)
     try:
         for number in range(len(frames) + tail):
             await asyncio.sleep(max(0.0, begun + number / 50 - time.monotonic()))
-            audio.encode(frames[number] if number < len(frames) else silence, FRAME)
+            frame = down.process(frames[number] if number < len(frames) else silence)
+            audio.encode(frame.tobytes(), FRAME_SAMPLES)
             far.take(far.session.path.receive())
             near.take(near.session.path.receive())
             heard += [audio.playout.pull_pcm(time.monotonic(), 1.0) for _ in range(2)]

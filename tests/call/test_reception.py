@@ -112,11 +112,18 @@ async def test_a_device_in_a_call_is_told_as_busy_and_then_as_free(tmp_path: Pat
         token = (await client.session(shown_pass=passes[1])).device_token
 
         async def rings_until(expected: Callable[[RingingReply], bool]) -> None:
-            """Ring as another visitor, from the button on, until this is what the hub says of it."""
-            wanted = MatchRequest(secrets.token_urlsafe(16), POOL, Role.CALLER, ring=True)
-            while not expected(await client.ring(token, wanted)):  # noqa: ASYNC110 - its answer is the event
+            """Ring as another visitor, from the button on, until this is what the hub says of it.
+
+            As another one each time: a desk looks on until it has seen who came, so the hub may have given
+            one visitor a call with it before it is told as busy, and a ticket keeps its call.
+            """
+            while True:
+                wanted = MatchRequest(secrets.token_urlsafe(16), POOL, Role.CALLER, ring=True)
+                reply = await client.ring(token, wanted)
+                await client.leave(token, wanted.ticket)
+                if expected(reply):
+                    return
                 await asyncio.sleep(0.05)
-            await client.leave(token, wanted.ticket)
 
         busy = Desks(busy=1, away=0)
         visitor.press()

@@ -20,6 +20,7 @@ PERIOD_BYTES = PERIOD_SAMPLES * 2
 FRAME_MS = 20  # ms; what we send, and what every browser sends
 FRAME_S = FRAME_MS / 1000  # s
 FRAME_SAMPLES = FRAME_MS * MS
+FRAME_BYTES = FRAME_SAMPLES * 2
 VOICE_RATE = 16_000  # Hz; a third of the work for canceller and encoder (docs/decisions.md)
 VOICE_FRAME_SAMPLES = VOICE_RATE * FRAME_MS // 1000
 VOICE_PERIOD_SAMPLES = VOICE_RATE * PERIOD_MS // 1000
