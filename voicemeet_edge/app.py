@@ -151,6 +151,12 @@ class Device:
             Part.SIGNALING: self._socket.alive_at,
         }
 
+    def close_notify(self) -> None:
+        """Tell who is talked to that it is over, in any thread: the process ends while its loop hangs."""
+        session = self._talking()
+        if session is not None:
+            session.path.close_notify()
+
     @property
     def volume(self) -> float:
         """Loudness in force, per cent."""

@@ -207,9 +207,13 @@ async def run_device(settings: Settings, config: Path) -> None:
     loop.add_signal_handler(signal.SIGHUP, service.reload, device, running)
     hung: list[Part] = []
 
-    def end(part: Part) -> None:
+    def end(part: Part) -> bool:
         hung.append(part)
+        if part is Part.LOOP:  # it would never do it
+            device.close_notify()
+            return False
         loop.call_soon_threadsafe(running.cancel)
+        return True
 
     service.self_test = SelfTest(
         settings,

@@ -35,9 +35,11 @@ def test_a_part_that_hangs_is_seen_and_the_device_starts_again(house: House, par
     over_s = time.monotonic() - begin
     house.until("systemd starts it again", lambda: house.restarts(BOX) > before)
     again_s = time.monotonic() - begin
+    house.says(PEER, READY)
+    ended_s = time.monotonic() - begin
     house.says(BOX, READY)
-    print(f"{part}: the other side told after {over_s:.1f} s, started again after {again_s:.1f} s, "
-          f"ready after {time.monotonic() - begin:.1f} s")  # fmt: skip
+    print(f"{part}: the other side told after {over_s:.1f} s, its call over by {ended_s:.1f} s, "
+          f"started again after {again_s:.1f} s, ready after {time.monotonic() - begin:.1f} s")  # fmt: skip
     assert house.restarts(BOX) == before + 1
     words = house.run(f"journalctl -q -b -o cat -u {BOX} | grep 'no sign of life' | tail -n 1")
     assert f"{part} gives no sign of life" in words

@@ -10,6 +10,7 @@ from voicemeet_edge.call.commands import DropConnection, SendSilence, Tell, UseC
 from voicemeet_edge.call.liveness import (
     BYE_GRACE_S,
     FIRST_PACKET_S,
+    GONE_S,
     QUIET_S,
     RESTART_EVERY_S,
     SILENT_S,
@@ -224,6 +225,26 @@ def test_a_closed_connection_waits_a_moment_for_the_goodbye() -> None:
     assert path.core.closed_by_peer(0, path.now) == []
     assert path.wait(BYE_GRACE_S - 0.1) == []
     assert path.wait(0.2) == [LOST, RestartPath()]
+
+
+def test_a_peer_that_closed_and_does_not_come_back_is_gone() -> None:
+    # Fails when a visitor waits twenty seconds for a desk whose page has crashed.
+    path = Path()
+    path.up()
+    path.core.closed_by_peer(0, path.now)
+    path.wait(BYE_GRACE_S + 0.1)
+    path.core.building(1, path.now)  # we offer; whether anybody is there is not known by that
+    assert path.wait(GONE_S - BYE_GRACE_S) == [failed(EndReason.PEER_CLOSED)]
+
+
+def test_a_peer_that_closed_because_it_has_a_new_connection_is_not_gone() -> None:
+    path = Path()
+    path.up()
+    path.core.building(1, path.now)
+    path.core.closed_by_peer(0, path.now)
+    path.now += 0.1
+    path.core.connected(1, PEER, path.now)
+    assert path.wait(5.0, heard=True) == []
 
 
 def test_the_peer_closing_before_the_call_began_fails_it() -> None:

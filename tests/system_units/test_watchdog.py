@@ -61,7 +61,12 @@ def test_it_is_fed_while_all_live_and_ends_the_process_when_one_does_not(
 ) -> None:
     monkeypatch.setattr("voicemeet_edge.system.watchdog.ORDERLY_S", 0.01)
     dog, life, killed, ended = Dog(), Life(), threading.Event(), list[Part]()
-    watchdog = Watchdog(dog, life, ended.append, kill=killed.set, look_s=0.01, limits_s={Part.PANEL: 0.1})
+
+    def end(part: Part) -> bool:
+        ended.append(part)
+        return True
+
+    watchdog = Watchdog(dog, life, end, kill=killed.set, look_s=0.01, limits_s={Part.PANEL: 0.1})
     watchdog.start()
     assert dog.fed.wait(20)
     assert not killed.is_set()
@@ -81,16 +86,24 @@ def test_an_orderly_end_that_fails_does_not_save_the_process(monkeypatch: pytest
     life, killed = Life(), threading.Event()
     life.stopped_at = 0.0
 
-    def end(_part: Part) -> None:
+    def end(_part: Part) -> bool:
         raise RuntimeError("Event loop is closed")
 
     Watchdog(Dog(), life, end, kill=killed.set, look_s=0.01).start()
     assert killed.wait(20)
 
 
+def test_nobody_waits_for_an_orderly_end_that_cannot_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicemeet_edge.system.watchdog.ORDERLY_S", 1000.0)
+    life, killed = Life(), threading.Event()
+    life.stopped_at = 0.0
+    Watchdog(Dog(), life, lambda part: False, kill=killed.set, look_s=0.01).start()
+    assert killed.wait(20)
+
+
 def test_once_stopped_it_looks_no_more() -> None:
     life, killed = Life(), threading.Event()
-    watchdog = Watchdog(Dog(), life, lambda part: None, kill=killed.set, look_s=0.05)
+    watchdog = Watchdog(Dog(), life, lambda part: True, kill=killed.set, look_s=0.05)
     watchdog.start()
     watchdog.stop()
     life.stopped_at = 0.0

@@ -82,6 +82,16 @@ async def test_hanging_up_tells_the_other_end() -> None:
         assert len(caller.events) == 1  # who hangs up is told nothing
 
 
+async def test_the_other_end_is_told_from_any_thread_that_the_process_ends() -> None:
+    # Fails when a device whose loop hangs leaves who is talked to waiting for it.
+    async with ends() as (caller, answerer):
+        caller.peer.close_notify()  # not yet encrypted: nothing to say, nobody to say it to
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        await asyncio.to_thread(caller.peer.close_notify)
+        await answerer.event(Closed)
+
+
 async def test_reports_carry_loss_and_round_trip() -> None:
     async with ends() as (caller, answerer):
         await join(caller, answerer)

@@ -1,8 +1,9 @@
 """When a call's path is dead, when a new connection is asked for, and which of two is used.
 
 One rule: the connection in use is given up only when a new one is up, so that a short outage heals by
-itself and a changed address by a new connection, whichever is first. Told the time (seconds, monotonic);
-no clock, no task, no connection: those are named by the attempt they were made for.
+itself and a changed address by a new connection, whichever is first. One that the peer closed, and that
+nothing replaces, has ended the call: a page that crashed, a device that started again. Told the time
+(seconds, monotonic); no clock, no task, no connection: those are named by the attempt they were made for.
 
     nothing ──connected──► up ──nothing heard──► lost ──heard, or a new one connected──► up
        └────failed────► the call fails            └── asks for a new connection every 3 s
@@ -23,6 +24,7 @@ from voicemeet_edge.reasons import EndReason
 SILENT_S = 1.6  # s without a packet: a call must notice within 2 s, and a Wi-Fi scan takes 1
 FIRST_PACKET_S = 8.0  # s the peer may take to open its microphone (a browser asks its person)
 BYE_GRACE_S = 1.0  # s a goodbye may come after the connection was closed; signaling is slower
+GONE_S = 2.0  # s after that closing; who is still there has answered with a new connection
 QUIET_S = 0.2  # s; nothing sent for so long: silence is sent
 STALL_S = 0.3  # s; called so late, it was we who stood still, and the peer's silence proves nothing yet
 RESTART_EVERY_S = 3.0  # s one new connection gets before the next is tried
@@ -55,6 +57,7 @@ class Liveness:
         self._up_at = 0.0
         self._heard_at = 0.0
         self._given_up_at = inf  # the connection in use was closed or failed: it counts as dead from here on
+        self._gone_at = inf  # the peer closed the connection in use: by then another one has to be there
         self._sent_at = 0.0
         self._restart_at = 0.0
 
@@ -63,7 +66,8 @@ class Liveness:
         """The time at which `handle_timer` wants to be called; None before the first connection."""
         if not self.is_up:
             return None
-        return min(self._restart_at if self.is_lost else self._dead_at, self._sent_at + QUIET_S)
+        looks_at = self._restart_at if self.is_lost else self._dead_at
+        return min(looks_at, self._sent_at + QUIET_S, self._gone_at)
 
     @property
     def _dead_at(self) -> float:
@@ -92,6 +96,7 @@ class Liveness:
         self._current = attempt
         self._up_at = now
         self._given_up_at = inf
+        self._gone_at = inf
         self._sent_at = now - QUIET_S
         used: list[LivenessCommand] = [UseConnection(attempt)]
         return [*used, Tell(Event.CONNECTED)] if is_news else used
@@ -114,7 +119,8 @@ class Liveness:
         """The peer closed the connection of this attempt."""
         if not self.is_up or attempt != self._current:
             return self.failed(attempt, EndReason.PEER_CLOSED, now)
-        # Most often its bye is on the way, and a moment later there is no path to be lost.
+        # Most often its bye is on the way, or a new connection takes this one's place.
+        self._gone_at = now + GONE_S
         self._given_up_at = min(self._given_up_at, now + BYE_GRACE_S)
         return []
 
@@ -141,7 +147,10 @@ class Liveness:
             self.is_lost = True
             self._restart_at = now
             commands.append(Tell(Event.PATH_LOST))
-        if self.is_lost and now >= self._restart_at:
+        if now >= self._gone_at:
+            self._gone_at = inf
+            commands.append(Tell(Event.FAILED, EndReason.PEER_CLOSED))
+        elif self.is_lost and now >= self._restart_at:
             self._restart_at = now + RESTART_EVERY_S
             commands.append(RestartPath())
         if now >= self._sent_at + QUIET_S:

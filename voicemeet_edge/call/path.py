@@ -102,6 +102,12 @@ class MediaPath:
             peer.prepare()
             self._prepared = attempt
 
+    def close_notify(self) -> None:
+        """Tell the peer that it is over, in any thread, when the process ends while its loop hangs."""
+        peer = self._current
+        if peer is not None:
+            peer.close_notify()
+
     async def offer(self, attempt: int) -> str | None:
         """Return the offer of a connection; None when it is no more. Raises: MediaError."""
         peer = self._peers.get(attempt)

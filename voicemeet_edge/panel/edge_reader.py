@@ -20,7 +20,7 @@ from voicemeet_edge.wake import Wake
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_READ = 16  # events; the kernel's own buffer for one line
-WAIT_LIMIT_MS = 5000  # ms; a wake-up through the descriptor comes at once, this only bounds a lost one
+WAIT_LIMIT_MS = 2500  # ms; it proves with each that it lives (system/watchdog.py), and a wake-up may be lost
 JOIN_LIMIT_S = 2.0  # s; the thread never does more than one ioctl between two looks at `_stopping`
 
 Handler = Callable[[EdgeEvent], None]

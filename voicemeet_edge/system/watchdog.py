@@ -30,7 +30,7 @@ LIMITS_S: Mapping[Part, float] = {
     Part.LOOP: 6.0,
     Part.CAPTURE: 6.0,
     Part.PLAYBACK: 6.0,
-    Part.PANEL: 10.0,
+    Part.PANEL: 7.0,
     Part.SIGNALING: 60.0,
 }
 
@@ -50,7 +50,7 @@ class Watchdog:
     Args:
         sign: what is fed.
         proofs: asked in this thread; reads attributes and nothing else.
-        end: called in this thread when a part hangs: end the process in order. May do nothing.
+        end: called in this thread when a part hangs: end the process in order; False when it cannot.
         kill: ends the process when it is still there after `ORDERLY_S`.
         look_s: seconds between two looks.
     """
@@ -59,7 +59,7 @@ class Watchdog:
         self,
         sign: AliveSign,
         proofs: Callable[[], Proofs],
-        end: Callable[[Part], None],
+        end: Callable[[Part], bool],
         *,
         kill: Callable[[], None] | None = None,
         look_s: float = LOOK_S,
@@ -99,11 +99,13 @@ class Watchdog:
         logger.error("%s gives no sign of life: the device starts again", hung.value)
         if logger.isEnabledFor(logging.INFO):
             faulthandler.dump_traceback(file=sys.stderr)  # where each thread stands: code, no data
+        goes_in_order = False
         try:
-            self._end(hung)
+            goes_in_order = self._end(hung)
         except Exception:  # the loop may be closed, or worse; the end comes all the same
             logger.exception("the device could not be shut down in order")
-        time.sleep(ORDERLY_S)
+        if goes_in_order:
+            time.sleep(ORDERLY_S)
         self._kill()
 
 

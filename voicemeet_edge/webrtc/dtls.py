@@ -287,6 +287,19 @@ class EdgeDtls(RTCDtlsTransport):
             self._resend_at = asyncio.get_running_loop().time() + self._resend_delay()
             await self._send_flight()
 
+    def close_notify(self) -> bytes:
+        """Return the record that ends the connection (RFC 6347 §4.1, RFC 5246 §7.2.1); empty: not encrypted.
+
+        For a process that ends while its loop hangs: in any thread, and nothing may be sent afterwards.
+        """
+        if self._ssl is None or not self.encrypted:
+            return b""
+        try:
+            self._ssl.shutdown()
+            return self._ssl.bio_read(DATAGRAM_BYTES)
+        except SSL.Error:
+            return b""
+
     async def stop(self) -> None:
         """Say close_notify and end the pump."""
         pump = self._task

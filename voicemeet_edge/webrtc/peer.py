@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 MUTUAL_FACTOR = 4  # times as rare where arrivals are reported, which say all of it: RFC 3550's usual 5 s
 UDP_IP_BYTES = 28  # bytes of IPv4 and UDP around a datagram
 RTP_BYTES = 28  # bytes of RTP and the AEAD tag around a payload
+CLOSE_NOTIFIES = 3  # times, in one go: nobody is left who could send it again
 REPORT_INTERVAL_S = 1.0  # s between RTCP reports, varied by half either way (RFC 3550 §6.2)
 FIRST_REPORT_S = 0.3  # s after connecting: the encoder wants to hear of loss early
 
@@ -502,6 +503,12 @@ class Peer:
             ice_s=self._times[0],
             dtls_s=self._times[1],
         )
+
+    def close_notify(self) -> None:
+        """Tell the peer that it is over, in any thread: the process ends now, and its loop hangs."""
+        record = self._dtls.close_notify() if self._connection.sends_in_any_thread else b""
+        for _ in range(CLOSE_NOTIFIES if record else 0):
+            self._connection.send_now(record)
 
     async def close(self) -> None:
         """Say goodbye, free sockets and the TURN allocation; idempotent, about a second at worst."""
