@@ -26,7 +26,7 @@ from voicemeet_edge.call.conversation import (
     JOIN_TIMEOUT_S,
     WORDS_TIMEOUT_S,
 )
-from voicemeet_edge.call.liveness import FIRST_PACKET_S, RESTART_EVERY_S
+from voicemeet_edge.call.liveness import FIRST_PACKET_S, GONE_S, RESTART_EVERY_S
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.renewal import RENEW_GAP_S, RENEW_SHARE
@@ -300,6 +300,19 @@ def test_the_answering_end_asks_for_the_new_path() -> None:
     call.deliver()
     call.connect(1)
     assert call.b.used() == 1
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_peer_that_closed_is_gone_unless_it_speaks(speaks: bool) -> None:
+    # A page closes its connection before it makes a new one; one that crashed says nothing any more.
+    call = Call()
+    call.talk()
+    call.b.until(call.b.now + FIRST_PACKET_S + 0.1)  # it asks for a new path
+    call.a.take(call.a.core.connection_closed(0, call.a.now))
+    if speaks:
+        call.deliver()
+    told = call.a.until(call.a.now + GONE_S + 0.1)
+    assert (failed(EndReason.PEER_CLOSED) in told) is not speaks
 
 
 def test_a_path_that_heals_by_itself_is_told_at_once() -> None:

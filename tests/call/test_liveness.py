@@ -237,6 +237,18 @@ def test_a_peer_that_closed_and_does_not_come_back_is_gone() -> None:
     assert path.wait(GONE_S - BYE_GRACE_S) == [failed(EndReason.PEER_CLOSED)]
 
 
+def test_a_peer_that_closed_and_speaks_makes_a_new_connection() -> None:
+    # A page closes the old connection before it offers the new one, and on a bad line that takes its time.
+    path = Path()
+    path.up()
+    path.core.closed_by_peer(0, path.now)
+    path.wait(BYE_GRACE_S + 0.1)
+    path.core.spoken_to()
+    path.core.building(1, path.now)
+    assert failed(EndReason.PEER_CLOSED) not in path.wait(2.0 * GONE_S)
+    assert path.connect(2) == [UseConnection(2), UP]
+
+
 def test_a_peer_that_closed_because_it_has_a_new_connection_is_not_gone() -> None:
     path = Path()
     path.up()

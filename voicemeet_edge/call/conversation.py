@@ -311,6 +311,7 @@ class Conversation:
         return message if not self._envelope.verified or self._filter.accept(message) else None
 
     def _take(self, message: Message, now: float) -> list[Command]:
+        self._liveness.spoken_to()
         if isinstance(message, Open):
             return self._take_request(message, now)
         orders = self._negotiation.receive(message)

@@ -1,8 +1,8 @@
 """When a call's path is dead, when a new connection is asked for, and which of two is used.
 
 One rule: the connection in use is given up only when a new one is up, so that a short outage heals by
-itself and a changed address by a new connection, whichever is first. One that the peer closed, and that
-nothing replaces, has ended the call: a page that crashed, a device that started again. Told the time
+itself and a changed address by a new connection, whichever is first. One that the peer closed, after
+which it says nothing, has ended the call: a page that crashed, a device that started again. Told the time
 (seconds, monotonic); no clock, no task, no connection: those are named by the attempt they were made for.
 
     nothing ──connected──► up ──nothing heard──► lost ──heard, or a new one connected──► up
@@ -24,7 +24,7 @@ from voicemeet_edge.reasons import EndReason
 SILENT_S = 1.6  # s without a packet: a call must notice within 2 s, and a Wi-Fi scan takes 1
 FIRST_PACKET_S = 8.0  # s the peer may take to open its microphone (a browser asks its person)
 BYE_GRACE_S = 1.0  # s a goodbye may come after the connection was closed; signaling is slower
-GONE_S = 2.0  # s after that closing; who is still there has answered with a new connection
+GONE_S = 3.0  # s after that closing; who is still there has said something by then: an offer, an answer
 QUIET_S = 0.2  # s; nothing sent for so long: silence is sent
 STALL_S = 0.3  # s; called so late, it was we who stood still, and the peer's silence proves nothing yet
 RESTART_EVERY_S = 3.0  # s one new connection gets before the next is tried
@@ -57,7 +57,7 @@ class Liveness:
         self._up_at = 0.0
         self._heard_at = 0.0
         self._given_up_at = inf  # the connection in use was closed or failed: it counts as dead from here on
-        self._gone_at = inf  # the peer closed the connection in use: by then another one has to be there
+        self._gone_at = inf  # the peer closed the connection in use: gone, unless it says something by then
         self._sent_at = 0.0
         self._restart_at = 0.0
 
@@ -123,6 +123,10 @@ class Liveness:
         self._gone_at = now + GONE_S
         self._given_up_at = min(self._given_up_at, now + BYE_GRACE_S)
         return []
+
+    def spoken_to(self) -> None:
+        """The peer said something by signaling: it is there, and closed its connection to make a new one."""
+        self._gone_at = inf
 
     def heard(self, at: float) -> list[LivenessCommand]:
         """A packet came over the connection in use; told at once while lost, else before `handle_timer`."""
