@@ -128,6 +128,7 @@ APP = (
     "__main__",
     "app",
     "build",
+    "call_maker",
     "cli",
     "cli_common",
     "cli_fleet",

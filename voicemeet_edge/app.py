@@ -28,16 +28,7 @@ from voicemeet_edge.audio.events import (
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.pin import tls_context
 from voicemeet_edge.backend.tokens import DeviceTokens
-from voicemeet_edge.backend.verbs import DeskState, MatchedReply, Role
-from voicemeet_edge.build import (
-    call_manner,
-    door_label,
-    intercom_keys,
-    peer_options,
-    search_target,
-    silence_frame,
-    turn_memory,
-)
+from voicemeet_edge.backend.verbs import MatchedReply, Role
 from voicemeet_edge.call import actions as calls
 from voicemeet_edge.call import observed
 from voicemeet_edge.call.commands import Tell, WordsKnown, WordsMissing
@@ -50,10 +41,10 @@ from voicemeet_edge.call.reception import Reception
 from voicemeet_edge.call.reports import ReportSender
 from voicemeet_edge.call.ring import GroupRing, Queued
 from voicemeet_edge.call.ring_session import RingSession
-from voicemeet_edge.call.search import Search
-from voicemeet_edge.call.session import CallSession, News, SessionParts
+from voicemeet_edge.call.session import CallSession, News
 from voicemeet_edge.call.signs import SAID_WITH, Lamp, Tone
 from voicemeet_edge.call.standing import StandingBy
+from voicemeet_edge.call_maker import CallMaker
 from voicemeet_edge.enrolled import Enrolled
 from voicemeet_edge.errors import BackendError, IllegalEventError, is_retryable
 from voicemeet_edge.levels import Levels
@@ -64,13 +55,10 @@ from voicemeet_edge.panel.keypad import PoolPressed
 from voicemeet_edge.reasons import EndReason
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import Settings
-from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket, SocketState
 from voicemeet_edge.speech import Speech
 from voicemeet_edge.system.life import Part, Proofs
 from voicemeet_edge.timers import DeadlineTimer, sleep_to_beat
-from voicemeet_edge.voice.control import LineMemory
-from voicemeet_edge.webrtc.peer import new_certificate
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +96,6 @@ class Device:
         tls = tls_context(backend.tls_pin) if backend.url.startswith("https") else None
         self._backend = Backend(backend.url, backend.apikey, tls=tls)
         self._tokens = DeviceTokens(self._backend, shown_pass=backend.pass_)
-        self._pool = settings.call.pool  # that the next search is for
-        self._pool_tokens = {
-            button.pool: DeviceTokens(self._backend, shown_pass=button.shown_pass)
-            for button in settings.panel.keypad
-        }
         self._socket = RealtimeSocket(
             backend.url,
             backend.apikey,
@@ -124,13 +107,9 @@ class Device:
             rest_after_s=REST_AFTER_S if backend.close_idle else None,
         )
         self._reports = ReportSender(self._backend, self._report_changed)
-        self._keys = intercom_keys(settings)
-        self._silence = silence_frame(settings)
-        self._turn_memory = turn_memory(settings)  # which TURN transport worked, from call to call
-        self._line_memory = LineMemory()  # what the line carried
+        self._maker = CallMaker(settings, self._backend, self._socket, self._tokens, self._engine.receive)
         self._group: asyncio.TaskGroup | None = None
         self._call: asyncio.Task[None] | None = None  # the one search or session at work
-        self._label = door_label(settings)  # "": no desk can call this device
         self._session: CallSession | None = None
         # What rings, there or here: before somebody has answered, and while that call lasts.
         self._ring: RingSession | Reception | None = None
@@ -165,6 +144,7 @@ class Device:
     def apply(self, settings: Settings) -> None:
         """Take over what can change while a call runs: loudness, microphone gain, brightness of the lamp."""
         self._settings = replace(self._settings, audio=settings.audio, panel=settings.panel)
+        self._maker.settings = self._settings
         self._engine.set_microphone_gain(settings.audio.microphone_gain_db)
         self.levels.apply(settings)
 
@@ -197,8 +177,8 @@ class Device:
                 group.create_task(self._timer.run())
                 group.create_task(self._prove_life())
                 group.create_task(self._enrolled.run())
-                if self._label:
-                    group.create_task(StandingBy(self._new_standing, self._called).run())
+                if self._maker.label:
+                    group.create_task(StandingBy(self._maker.standing, self._called).run())
                 self._execute(self._machine.start(time.monotonic()))
                 self._observe(observed.Started())
                 self._engine.try_playback()
@@ -241,8 +221,7 @@ class Device:
     def _take_button(self, button: PanelEvent) -> None:
         if isinstance(button, PoolPressed) or button is ButtonEvent.CALL_PRESSED:
             if self._machine.state in (State.IDLE, State.ENDED):
-                own = self._settings.call.pool
-                self._pool = button.pool if isinstance(button, PoolPressed) else own
+                self._maker.choose_pool(button)
             button = ButtonEvent.CALL_PRESSED  # in a call every one of them is the call button
         if button is ButtonEvent.CALL_HELD_ON:
             self.levels.step()
@@ -366,7 +345,7 @@ class Device:
         if self._call is None and self._machine.state is State.IDLE:
             self._call = self._group.create_task(self._live(self._talk(matched, Kind.CALLED)))
         else:
-            session = self._new_session(matched, Kind.CALLED, lambda _news: None)
+            session = self._maker.session(matched, Kind.CALLED, lambda _news: None)
             session.end(EndReason.BUSY)
             self._group.create_task(session.run())
 
@@ -384,7 +363,7 @@ class Device:
         elif self._role is Role.ANSWERER:
             await self._receive_callers()
         else:
-            await self._talk(await self._new_search().find(), _KIND[self._role])
+            await self._talk(await self._maker.search().find(), _KIND[self._role])
 
     async def _live(self, call: Coroutine[object, object, None]) -> None:
         """Live through one search or call; its end is what the machine calls SETTLED."""
@@ -400,15 +379,6 @@ class Device:
             self._session = self._ring = self._call = None
             self._tell(self._faults.call_over(time.monotonic()))
 
-    def _new_search(self, state: DeskState = DeskState.FREE) -> Search:
-        tokens = self._pool_tokens.get(self._pool, self._tokens)
-        target = replace(search_target(self._settings, self._pool), state=state)
-        return Search(self._backend, tokens, self._socket, target)
-
-    def _new_standing(self) -> Search:
-        target = replace(search_target(self._settings, self._settings.call.pool), label=self._label)
-        return Search(self._backend, self._tokens, self._socket, target)
-
     async def _ring_desks(self) -> None:
         """Ring every desk there is; the one that answers is the call."""
         rules = self._settings.call
@@ -419,7 +389,7 @@ class Device:
 
         ring = GroupRing(rules.nobody_timeout_s, rules.ring_timeout_s, time.monotonic())
         ringing = RingSession(
-            ring, self._new_search, self._new_leg, on_news=self._take_news, on_chosen=chosen
+            ring, self._maker.search, self._new_leg, on_news=self._take_news, on_chosen=chosen
         )
         self._ring = ringing
         await ringing.run()
@@ -429,8 +399,8 @@ class Device:
     async def _receive_callers(self) -> None:
         """Wait for a caller that says hello, and talk with it."""
         reception = Reception(
-            self._new_search,
-            lambda matched, on_news: self._new_session(matched, Kind.CALLED, on_news),
+            self._maker.search,
+            lambda matched, on_news: self._maker.session(matched, Kind.CALLED, on_news),
             on_news=self._take_news,
             on_chosen=self._begin_session,
         )
@@ -443,10 +413,10 @@ class Device:
         if is_eager:
             self._machine.set_call_limit(matched.max_call_s)
             self._observe(observed.Matched(time.monotonic(), matched.offerer == matched.slot))
-        return self._new_session(matched, Kind.CALLING, on_news, is_eager=is_eager)
+        return self._maker.session(matched, Kind.CALLING, on_news, is_eager=is_eager)
 
     async def _talk(self, matched: MatchedReply, kind: Kind) -> None:
-        session = self._new_session(matched, kind, self._take_news)
+        session = self._maker.session(matched, kind, self._take_news)
         self._begin_session(session, matched)
         await session.run()
         self._last_token = session.token
@@ -456,25 +426,6 @@ class Device:
         self._last_token = session.token
         self._machine.set_call_limit(matched.max_call_s)
         self._observe(observed.Matched(time.monotonic(), matched.offerer == matched.slot))
-
-    def _new_session(
-        self,
-        matched: MatchedReply,
-        kind: Kind,
-        on_news: Callable[[News], None],
-        *,
-        is_eager: bool = True,
-    ) -> CallSession:
-        parts = SessionParts(
-            self._backend,
-            self._socket,
-            make_envelope(self._keys, matched.call_id, matched.slot),
-            peer_options(self._settings, self._turn_memory, self._line_memory),
-            new_certificate(),
-            self._silence,
-            replace(call_manner(self._settings), is_eager=is_eager),
-        )
-        return CallSession(matched, kind, parts, on_news=on_news, on_rtp=self._engine.receive)
 
     def _take_news(self, news: News | Queued) -> None:
         match news:

@@ -9,8 +9,9 @@ timeout. A TaskGroup whose child fails leaves its parent in that state too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 @asynccontextmanager
@@ -27,3 +28,20 @@ async def timeout(seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
         if limit.expired() and task is not None and task.cancelling() <= before:
             raise TimeoutError from error
         raise
+
+
+async def until_one_fails(*work: Coroutine[Any, Any, None]) -> None:
+    """Run these side by side until one fails, end the others, and raise what it raised.
+
+    Not a TaskGroup: up to Python 3.12 one whose child failed leaves this task marked as cancelled, and this
+    task lives on; libraries' timeouts in it would then end it.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

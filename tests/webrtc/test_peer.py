@@ -92,6 +92,20 @@ async def test_the_other_end_is_told_from_any_thread_that_the_process_ends() -> 
         await answerer.event(Closed)
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+async def test_a_forged_end_from_the_right_address_ends_nothing(epoch: int) -> None:
+    # Who can send in the peer's name could else hang up every call (RFC 6347 §4.1.2.7).
+    async with ends() as (caller, answerer):
+        await join(caller, answerer)
+        await asyncio.gather(caller.connected(), answerer.connected())
+        for end in (b"\1\0", b"\2\x28"):  # close_notify; a fatal alert
+            header = bytes((21, 0xFE, 0xFD)) + epoch.to_bytes(2) + (1 << 40).to_bytes(6) + bytes((0, 2))
+            caller.peer._connection.send_now(header + end)
+        await answerer.hears(caller, PAYLOAD, 5)
+        assert not any(isinstance(event, Closed | Failed) for event in answerer.events)
+        await answerer.hears(caller, PAYLOAD, 5)
+
+
 async def test_reports_carry_loss_and_round_trip() -> None:
     async with ends() as (caller, answerer):
         await join(caller, answerer)

@@ -18,12 +18,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
-
-from typing_extensions import override
 
 from voicemeet_edge.app import Device
 from voicemeet_edge.audio.card import SoundCard
@@ -31,9 +29,8 @@ from voicemeet_edge.build import sound_card
 from voicemeet_edge.call import observed
 from voicemeet_edge.call.commands import WordsKnown
 from voicemeet_edge.call.observed import Observed
-from voicemeet_edge.call.signs import Lamp
-from voicemeet_edge.panel.interface import ButtonEvent, Panel, PanelEvent
-from voicemeet_edge.panel.queue import ButtonQueue
+from voicemeet_edge.panel.interface import ButtonEvent
+from voicemeet_edge.panel.opening import NoPanel
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.system.logs import set_up_logging
 from voicemeet_edge.system.memory import settle_memory
@@ -46,42 +43,12 @@ _BUTTONS = {
 }
 
 
-class PipePanel(Panel):
+class PipePanel(NoPanel):
     """Buttons from lines; the lamp is told by the device's observer."""
-
-    def __init__(self) -> None:
-        self._queue = ButtonQueue()
 
     def press(self, button: ButtonEvent) -> None:
         """Press a button."""
         self._queue.put(button)
-
-    @override
-    def events(self) -> AsyncIterator[PanelEvent]:
-        """Yield the presses."""
-        return self._queue.events()
-
-    @override
-    def show(self, lamp: Lamp) -> None:
-        """Nothing to light here."""
-
-    @override
-    def dim(self, night_level: int) -> None:
-        """Nothing to dim."""
-
-    @override
-    def alive_at(self) -> None:
-        """Nothing to read."""
-
-    @override
-    async def open_door(self, seconds: float) -> bool:
-        """No door here."""
-        return False
-
-    @override
-    async def close(self) -> None:
-        """End `events`; idempotent."""
-        self._queue.close()
 
 
 _NAMES: dict[type[Observed], str] = {

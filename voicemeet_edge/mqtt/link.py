@@ -19,7 +19,7 @@ from voicemeet_edge.call import observed
 from voicemeet_edge.mqtt.entities import UNLOCK, Entities, Post
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.signaling.reconnect import Backoff
-from voicemeet_edge.timeouts import timeout
+from voicemeet_edge.timeouts import timeout, until_one_fails
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +102,7 @@ class MqttLink:
             await client.subscribe(self._entities.command, qos=1)
         for post in self._entities.announce():
             await _publish(client, post)
-        tasks = [asyncio.create_task(self._tell(client)), asyncio.create_task(self._listen(client))]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await until_one_fails(self._tell(client), self._listen(client))
 
     async def _tell(self, client: aiomqtt.Client) -> None:
         while True:

@@ -18,8 +18,7 @@ import logging
 import math
 import ssl as ssl_module
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -43,7 +42,7 @@ from voicemeet_edge.signaling.channel_handle import ChannelHandle
 from voicemeet_edge.signaling.frames import PhoenixFrame, Version
 from voicemeet_edge.signaling.heartbeat import INTERVAL_S, TOPIC, Heartbeat
 from voicemeet_edge.signaling.reconnect import Backoff
-from voicemeet_edge.timeouts import timeout
+from voicemeet_edge.timeouts import timeout, until_one_fails
 
 logger = logging.getLogger(__name__)
 
@@ -343,7 +342,7 @@ class RealtimeSocket:
                 self._post([beat])
             for handle in list(self._handles.values()):
                 handle.deliver(handle.channel.connected(_now()))
-            await _until_one_fails(
+            await until_one_fails(
                 self._read(connection),
                 self._write(connection, self._queue),
                 self._keep_time(self._heartbeat, is_proof),
@@ -518,23 +517,6 @@ async def _discard(opening: asyncio.Task[ClientConnection]) -> None:
     await asyncio.wait((opening,))
     if not opening.cancelled() and opening.exception() is None:
         opening.result().transport.abort()
-
-
-async def _until_one_fails(*work: Coroutine[Any, Any, None]) -> None:
-    """Run these side by side until one fails, end the others, and raise what it raised.
-
-    Not a TaskGroup: up to Python 3.12 one whose child failed leaves this task marked as cancelled, and this
-    task lives on; libraries' timeouts in it would then end it.
-    """
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _now() -> float:
