@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.booted.root import mirror
+
 HERE = Path(__file__).parent
 BOOT_LIMIT_S = 300.0  # s; 5 on two cores that have time, 50 seen where thirty processes want them
 END_LIMIT_S = 60.0  # s for a shutdown in order
@@ -46,6 +48,8 @@ def why_not() -> str:
     for name, package in (("unshare", "util-linux"), ("ip", "iproute2"), ("mmdebstrap", "mmdebstrap")):
         if shutil.which(name) is None:
             return f"{name} is missing: install the Debian package {package}"
+    if mirror() is None:
+        return "apt's sources name no mirror of Debian"
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun"
     if "\toverlay" not in Path("/proc/filesystems").read_text():

@@ -55,14 +55,20 @@ def kept(name: str, ingredients: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+def mirror() -> str | None:
+    """Return the mirror of Debian that this machine uses; None where its apt names none."""
+    sys.path.insert(0, str(TOP / "image-build"))
+    from imaging.mirror import own_mirror
+
+    return own_mirror()
+
+
 def debian(release: Release) -> Path:
     """Return the tree of a Debian."""
     sys.path.insert(0, str(TOP / "image-build"))
-    from imaging.mirror import own_mirror
     from imaging.toolroot import KEYRING
 
-    mirror = own_mirror() or "http://deb.debian.org/debian"
-    line = f"deb [signed-by={KEYRING}] {mirror} {release.suite} main"
+    line = f"deb [signed-by={KEYRING}] {mirror()} {release.suite} main"
     packages = ",".join(f"{PERSON} {NEEDED} {SPOKEN}".split())
 
     def make(path: Path) -> None:

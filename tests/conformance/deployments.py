@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +19,7 @@ import aiohttp
 import pytest
 
 from tests.hosted.stack import Stack
-from tests.hub.running import WIDE
+from tests.hub.running import WIDE, Answer
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import MatchedReply, MatchReply, Role, WaitingReply
 from voicemeet_edge.hub.app import running_hub
@@ -44,20 +43,6 @@ class Operator(Protocol):
 
     async def set_admission_key(self, pool: str, key: str) -> None:
         """Ask for proofs in a closed pool."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back from a raw request."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        """The error's code; fails when the answer is not in the contract's shape."""
-        return str(json.loads(self.body)["error"]["code"])
 
 
 @dataclass
