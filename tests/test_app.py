@@ -210,6 +210,7 @@ async def test_call_held_on_makes_it_louder_and_the_night_softer(monkeypatch: py
     seen: list[Observed] = []
     panel = FakePanel()
     night = replace(NOWHERE, panel=replace(NOWHERE.panel, night="22:00-06:00", night_level=10))
+    monkeypatch.setattr(levels, "is_within", lambda _span, _now: False)  # whatever hour it is here
     with VirtualCard() as card:
         async with running(panel, card, night, observe=seen.append) as device:
             await until(lambda: bool(panel.shown))
