@@ -40,9 +40,9 @@ install-device:
 test:
 	@scripts/setup test
 	@$(MAKE) --no-print-directory -j2 --output-sync style types
-	@$(PYTEST_QUICK)
+	@$(PYTEST_QUICK) || scripts/second-look $$? "$(QUICK)"
 	@$(PY) -m pytest -q -n 4 --dist loadgroup -m "$(BESIDE)" || scripts/second-look $$? "$(BESIDE)"
-	@$(PY) -m pytest -m "$(ALONE)"
+	@$(PY) -m pytest -m "$(ALONE)" || scripts/second-look $$? "$(ALONE)"
 
 quick:
 	@$(PYTEST_QUICK)
