@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicemeet_edge.system import logs
-from voicemeet_edge.system.logs import GONE, JournalHandler, is_journal, redact, set_up_logging
+from voicemeet_edge.system.logs import GONE, redact, set_up_logging
 
 SDP = "v=0\r\no=- 1 2 IN IP4 203.0.113.7\r\nc=IN IP4 203.0.113.7\r\na=ice-pwd:abc\r\n"
 
@@ -128,87 +121,3 @@ def test_a_record_that_cannot_be_written_does_not_raise(
 ) -> None:
     logging.getLogger("voicemeet_edge.test").info("%d", "203.0.113.7")
     assert "203.0.113.7" not in capsys.readouterr().err + stream.getvalue()
-
-
-@pytest.mark.system
-def test_the_journal_gets_a_priority_on_every_line() -> None:
-    reading, writing = os.pipe()
-    status = os.fstat(writing)
-    code = (
-        "import logging; from voicemeet_edge.system.logs import set_up_logging; set_up_logging();"
-        "logging.getLogger('x').error('one\\ntwo'); logging.getLogger('x').info('three')"
-    )
-    environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-    subprocess.run([sys.executable, "-c", code], stderr=writing, env=environment, check=True, timeout=60)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        assert stream.read() == "<3>x: one\n<3>two\n<6>x: three\n"
-
-
-JOURNALD = Path("/lib/systemd/systemd-journald")
-# A journal of its own, in namespaces of its own: neither the machine's journal nor its audit is touched.
-WITH_JOURNAL = f"""
-mount -t tmpfs none /run && mkdir -p /run/systemd/journal /run/log/journal || exit 77
-{JOURNALD} 2>/dev/null & journald=$!
-for try in $(seq 200); do [ -S /run/systemd/journal/socket ] && break; sleep 0.1; done
-"$@" || exit 1
-for try in $(seq 200); do
-    journalctl -D /run/log/journal -q -o json --no-pager VOICEMEET_STATE=ended | grep . && break; sleep 0.1
-done
-kill $journald
-"""
-
-
-@pytest.mark.system
-def test_the_state_of_a_call_is_a_field_of_the_journal() -> None:
-    if not JOURNALD.exists() or shutil.which("unshare") is None:
-        pytest.skip("no systemd-journald or unshare here")
-    code = (
-        "import logging, os; status = os.fstat(2);"
-        "os.environ['JOURNAL_STREAM'] = f'{status.st_dev}:{status.st_ino}';"
-        "from voicemeet_edge.system.logs import set_up_logging; set_up_logging();"
-        "log = logging.getLogger('x');"
-        "log.info('without');"
-        "log.info('call: ended', extra={'fields': "
-        "{'state': 'ended', 'reason': 'to 203.0.113.7', 'peer': 'somebody'}})"
-    )
-    command = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
-    done = subprocess.run(
-        [*command, "bash", "-c", WITH_JOURNAL, "journal", sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    if done.returncode == 77 or "unshare failed" in done.stderr or "Operation not permitted" in done.stderr:
-        pytest.skip(f"this machine gives no namespaces: {done.stderr.strip()[:100]}")
-    assert done.stderr == "<6>x: without\n"  # the other one is an entry and no line
-    entry = json.loads(done.stdout)
-    assert entry["MESSAGE"] == "x: call: ended"
-    assert entry["PRIORITY"] == "6"
-    assert entry["SYSLOG_IDENTIFIER"] == "voicemeet-edge"
-    assert entry["VOICEMEET_REASON"] == f"to {GONE}"
-    assert "somebody" not in done.stdout
-
-
-def test_without_a_journal_a_record_with_fields_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "JOURNAL_SOCKET", Path("/nowhere/socket"))
-    stream = io.StringIO()
-    record = logging.LogRecord("x", logging.INFO, "", 0, "call: ended", None, None)
-    record.fields = {"state": "ended"}
-    JournalHandler(stream).handle(record)
-    assert stream.getvalue() == "<6>x: call: ended\n"
-
-
-@pytest.mark.parametrize("fields", [None, "state", ["state"], {"peer": "somebody"}, {"state": None}])
-def test_other_fields_are_none(fields: object) -> None:
-    stream = io.StringIO()
-    record = logging.LogRecord("x", logging.INFO, "", 0, "said", None, None)
-    record.fields = fields
-    JournalHandler(stream).handle(record)
-    assert stream.getvalue() == "<6>x: said\n"
-
-
-def test_a_stream_without_a_descriptor_is_no_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
-    assert not is_journal(io.StringIO())
-    assert not is_journal(sys.__stderr__ or sys.stderr)

@@ -9,35 +9,19 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import re
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TextIO
 
 from typing_extensions import override
+
+from voicemeet_edge.system.journal import JournalHandler, fields_of, is_journal
 
 GONE = "[…]"
 MIN_TOKEN = 20  # characters; 128 bits take 22 in base64url, and words are rarely that long
 
 # Libraries whose INFO lines are addresses and candidates by design.
 TALKATIVE = ("aioice", "aiortc", "aiohttp", "asyncio", "websockets", "pyee")
-
-# sd-daemon(3): a line on stderr that starts so gets this priority in the journal.
-JOURNAL_PRIORITIES = {
-    logging.DEBUG: "<7>",
-    logging.INFO: "<6>",
-    logging.WARNING: "<4>",
-    logging.ERROR: "<3>",
-    logging.CRITICAL: "<2>",
-}
-
-IDENTIFIER = "voicemeet-edge"  # what journalctl shows before a line of ours
-JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
-# What a record may carry as `extra={"fields": {…}}`, and what the journal calls it. Words from our own short
-# lists only: whatever else hangs on a record stays behind.
-FIELDS = {"state": "VOICEMEET_STATE", "reason": "VOICEMEET_REASON"}
 
 _SDP = re.compile(r"\bv=0(?:\\r|\\n|\r|\n).*", re.DOTALL)
 _SDP_ATTRIBUTE = re.compile(r"\b(?:a=|o=|c=IN |candidate:|ice-ufrag:|ice-pwd:|fingerprint:)[^\r\n]*")
@@ -113,72 +97,8 @@ class RedactingHandler(logging.Handler):
             text += "\n" + record.stack_info
         clean = logging.LogRecord(record.name, record.levelno, "", 0, redact(text), None, None)
         clean.created, clean.msecs = record.created, record.msecs
-        clean.fields = {name: redact(value) for name, value in _fields(record).items()}
+        clean.fields = {name: redact(value) for name, value in fields_of(record).items()}
         return clean
-
-
-class JournalFormatter(logging.Formatter):
-    """Give every line its priority; the journal adds the time."""
-
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        priority = JOURNAL_PRIORITIES.get(record.levelno, "<5>")
-        return "\n".join(priority + line for line in super().format(record).splitlines())
-
-
-def _fields(record: logging.LogRecord) -> dict[str, str]:
-    """Return the fields of a record that the journal may have."""
-    given = getattr(record, "fields", None)
-    if not isinstance(given, dict):
-        return {}
-    return {name: str(given[name]) for name in FIELDS if given.get(name)}
-
-
-class JournalHandler(logging.StreamHandler[TextIO]):
-    """Write lines with their priority; a record that has fields becomes an entry with these fields.
-
-    Only such a record goes by the journal's native protocol: of a process that ends right after its last
-    words, as one with a wrong setting does, the journal would not know any more whose words they were.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._lines = logging.Formatter("%(name)s: %(message)s")
-        self.setFormatter(JournalFormatter("%(name)s: %(message)s"))
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        fields = _fields(record)
-        if not fields or not self._send(record, fields):
-            super().emit(record)
-
-    def _send(self, record: logging.LogRecord, fields: Mapping[str, str]) -> bool:
-        """Say whether the journal has it."""
-        # sd_journal_sendv(3) drops the message without an error where there is no journal.
-        if not os.access(JOURNAL_SOCKET, os.W_OK):
-            return False
-        from systemd.journal import sendv  # takes a while to load, and only a service needs it
-
-        entry = [
-            f"MESSAGE={self._lines.format(record)}",
-            f"PRIORITY={JOURNAL_PRIORITIES.get(record.levelno, '<5>')[1]}",
-            f"SYSLOG_IDENTIFIER={IDENTIFIER}",
-            *(f"{FIELDS[name]}={value}" for name, value in fields.items()),
-        ]
-        try:
-            sendv(*entry)
-        except OSError:
-            return False
-        return True
-
-
-def is_journal(stream: TextIO) -> bool:
-    """Say whether a stream goes to the journal; systemd.exec(5) has what $JOURNAL_STREAM is."""
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def set_up_logging(level: str = "info", *, stream: TextIO | None = None) -> None:
