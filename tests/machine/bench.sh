@@ -234,10 +234,11 @@ hang_up() {
 
 # What updates need after each start: the cards and lines are the kernel's and gone with it, settings stayed on the card.
 # The test's certificate lies over the image's, which has none.
+keyring() { mount --bind /run/bench/keyring.pem /etc/rauc/keyring.pem; }
 update_bench() {
     gpio_chip box GPIO
     sound_cards
-    mount --bind /run/bench/keyring.pem /etc/rauc/keyring.pem
+    keyring
     # It started before its card was there, and would try it again at the next call only. Or before its lines were:
     # then it is started again by systemd, and who needs it waits for it.
     systemctl try-restart voicemeet-edge || true

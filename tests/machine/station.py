@@ -35,15 +35,19 @@ class Station:
     """One card in one folder.
 
     Args:
-        built: the image.
+        built: the image with its slot, or another station's card.
         folder: for the card, bundles and keys.
+        name: what its lines in the record begin with, where there are two.
     """
 
-    def __init__(self, built: System, folder: Path) -> None:
+    def __init__(self, built: System, folder: Path, name: str = "") -> None:
         self.folder = folder
-        self.slot_file = built.disk.with_suffix(".slot")
+        self._name = name
         self.disk = folder / "card.img"
-        subprocess.run(["cp", "--sparse=always", str(built.disk), str(self.disk)], check=True)
+        # A copy of the slot, too: other tests may build theirs anew meanwhile.
+        for suffix in (".img", ".slot"):
+            source, copy = built.disk.with_suffix(suffix), self.disk.with_suffix(suffix)
+            subprocess.run(["cp", "--sparse=always", str(source), str(copy)], check=True)
         os.truncate(self.disk, system.DISK_BYTES)
         self.system = System(self.disk, memory_mb=built.memory_mb, writable=True)
         self.key("maker")
@@ -75,7 +79,7 @@ class Station:
     def bundle(self, version: str, *, words: str = "", role: str = "bench", key: str = "maker") -> Path:
         """Sign the built slot as another version, with more words for its kernel."""
         slot = self.folder / f"{version}.slot"
-        shutil.copyfile(self.slot_file, slot)
+        shutil.copyfile(self.disk.with_suffix(".slot"), slot)
         with slot.open("r+b") as file:
             text = file.read(HEADER_BYTES).split(b"\0")[0].decode()
             lines = dict(line.split("=", 1) for line in text.splitlines())
@@ -113,7 +117,7 @@ class Station:
 
     def say(self, text: str) -> None:
         """A line of the record that docs/ keeps."""
-        print(f"[{(time.monotonic() - self._since) / 60:5.1f} min] {text}", flush=True)
+        print(f"[{(time.monotonic() - self._since) / 60:5.1f} min] {self._name}{text}", flush=True)
 
     def ask(self, script: str, limit_s: float = SETUP_LIMIT_S) -> str:
         """Run a script in the machine; returns what it said."""
@@ -144,14 +148,18 @@ class Station:
         finally:
             machine.close()
 
-    def cut_while(self, command: str, seconds: float) -> None:
-        """Take the power some seconds into a command; one that has gone down for it before is as good."""
-        machine = self.machine
+    def cut_while(self, command: str, wait: str) -> str:
+        """Take the power when a script ends that runs beside a command; returns what the command had said.
+
+        One that has had the machine restart before is as good.
+        """
+        said = "it was down before"
         try:
-            machine.run(f"{command} >/dev/null 2>&1 & sleep {seconds:.1f}")
+            said = inside(self.machine, f"{command} >/run/said 2>&1 &\n{wait}\ncat /run/said")
         except MachineError as error:
             assert "QEMU ended" in str(error)  # noqa: PT017 - it restarted by itself
         self.cut()
+        return said
 
     def secret(self) -> str:
         """Return the device's key to the hub."""

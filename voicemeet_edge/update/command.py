@@ -42,7 +42,14 @@ def work(options: argparse.Namespace) -> int:
         return 0 if keeper.prove(options.limit) else 1
     if options.postpone is not None:
         keeper.postpone(options.postpone)
-    elif options.switch:
+        return 0
+    with memory.alone():
+        _update(keeper, options)
+    return 0
+
+
+def _update(keeper: Keeper, options: argparse.Namespace) -> None:
+    if options.switch:
         keeper.switch()
     elif options.source and "://" in options.source:
         keeper.from_url(options.source, pin=options.pin, force=options.force)
@@ -54,9 +61,8 @@ def work(options: argparse.Namespace) -> int:
         settings = _settings(options.config)
         if options.automatic and not settings.update.automatic:
             _say("[update] automatic = false: nothing is done by itself.")
-            return 0
+            return
         keeper.by_itself(_server(settings))
-    return 0
 
 
 def _say(text: str) -> None:

@@ -55,20 +55,20 @@ class History:
     """Outcome that the update server has yet to hear: "VERSION good" or "VERSION bad"."""
 
     @classmethod
-    def new(cls) -> History:
-        """Begin one, with an id of its own."""
-        return cls(device_id=secrets.token_hex(16))
+    def new(cls, trial: OnTrial | None = None) -> History:
+        """Begin one, with an id of its own; of a lost one the trial may be known from elsewhere."""
+        return cls(device_id=secrets.token_hex(16), trial=trial)
 
     @classmethod
-    def parse(cls, raw: bytes) -> History:
-        """Read it back; what makes no sense is a new one."""
+    def parse(cls, raw: bytes, trial: OnTrial | None = None) -> History:
+        """Read it back; what makes no sense is a new one, with the trial that is known from elsewhere."""
         try:
             if len(raw) > MAX_HISTORY_BYTES:
                 raise ValueError
             table = json.loads(raw)
             return cls._checked(table)
         except (ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError):
-            return cls.new()
+            return cls.new(trial)
 
     @classmethod
     def _checked(cls, table: dict[str, object]) -> History:

@@ -24,6 +24,7 @@ from voicemeet_edge.update.version import SystemVersion
 
 OTHER = {"a": "b", "b": "a"}
 LOOK_S = 5.0  # s between two looks whether a call is over, or a proof is there
+SETTLE_LIMIT_S = 120.0  # s an update waits until the start of a trusted system is over
 BUSY_LIMIT_S = 6 * 3_600.0  # s an update waits for the end of calls; then the next night
 
 
@@ -119,6 +120,16 @@ class Keeper:
                 f"version {trial.version} runs and has yet to prove itself; try again in half an hour",
                 code="on_trial",
             )
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the start of the system is over: what is begun before that would be taken for its end."""
+        trial = self._memory.load().trial
+        if trial is not None and trial.slot == self._slot:
+            return  # a person leaves it before it has proved itself
+        until = self._world.monotonic() + SETTLE_LIMIT_S
+        while not self._memory.is_proved and self._world.monotonic() < until:
+            self._world.sleep(LOOK_S)
 
     def _bring(self, bundle: Path) -> Path:
         """Copy a bundle to where only root writes: what was checked is what is written."""
@@ -168,6 +179,7 @@ class Keeper:
 
     def switch(self) -> bool:
         """Start the other slot on purpose; it has to prove itself as an update has."""
+        self._settle()
         target = OTHER[self._slot]
         version = self._slots.version_in(target)
         if version is None:
@@ -196,23 +208,23 @@ class Keeper:
         trial = history.trial
         if trial is None:
             self._slots.trust_running()
+            self._keep(self._memory.load())  # a person may have postponed updates meanwhile
             self._memory.proved()
-            self._keep(history)
             return True
         if trial.slot != self._slot:
             why = "it did not start, or was started again before it had proved itself"
             self._slots.trust_running()
             self._slots.forget_other()
-            self._memory.proved()
             self._keep(history.fell_back(why, world.now()))
+            self._memory.proved()
             world.say(f"Version {trial.version} is not used: {why}.")
             return True
         limits_s = LIMITS_S if limit_s is None else {proof: min(limit_s, LIMITS_S[proof]) for proof in Proof}
         verdict = self._watch(Trial(world.monotonic(), limits_s))
         if isinstance(verdict, Trust):
             self._slots.trust_running()
-            self._memory.proved()
             self._keep(history.proved())
+            self._memory.proved()
             world.say(f"Version {trial.version} has proved itself and stays.")
             return True
         self._slots.leave_running()

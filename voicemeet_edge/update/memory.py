@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from voicemeet_edge.errors import EnvironmentFault
 from voicemeet_edge.update.history import MAX_HISTORY_BYTES, History
+from voicemeet_edge.update.note import read_note, write_note
 
 DATA = Path("/data")  # the data partition of the image
 RUN = Path("/run/voicemeet")  # what this start made
@@ -21,6 +24,12 @@ class NoImageError(EnvironmentFault):
 
     code = "no_image"
     retryable = False
+
+
+class OtherRunsError(EnvironmentFault):
+    """Somebody else updates this system just now."""
+
+    code = "other_update"
 
 
 class Memory:
@@ -35,6 +44,7 @@ class Memory:
         self._folder = data / "lib/voicemeet-update"
         self._slots = data / "slots"
         self._run = run
+        self._state = run / "bootstate"
 
     @property
     def folder(self) -> Path:
@@ -56,10 +66,11 @@ class Memory:
         )
 
     def load(self) -> History:
-        """Read the history; the first time a new one is begun and kept."""
+        """Read the history; the first time, and after all was lost, a new one is begun and kept."""
+        noted = read_note(self._state)
         with contextlib.suppress(OSError), (self._folder / "history.json").open("rb") as file:
-            return History.parse(file.read(MAX_HISTORY_BYTES + 1))
-        history = History.new()
+            return History.parse(file.read(MAX_HISTORY_BYTES + 1), noted)
+        history = History.new(noted)
         self.save(history)
         return history
 
@@ -69,9 +80,34 @@ class Memory:
         mark = self._folder / "on-trial"
         if history.trial is not None:
             _write(mark, f"{history.trial.slot}\n".encode())
+            self._note(history)
         _write(self._folder / "history.json", history.serialize())
         if history.trial is None:
+            self._note(history)
             mark.unlink(missing_ok=True)
+
+    def _note(self, history: History) -> None:
+        with contextlib.suppress(OSError):  # it is the second place, and needed only when the first is lost
+            write_note(self._state, history.trial)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While it lasts, nobody else updates.
+
+        Raises:
+            OtherRunsError: somebody does already.
+        """
+        with (self._run / "update.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OtherRunsError("another update is under way here") from None
+            yield
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether this start's look at the slot's trust is over, and it is trusted."""
+        return (self._run / "proved").exists()
 
     def forget_state_of(self, slot: str) -> None:
         """Take away what a slot kept of its own, so that its next start copies the other's."""
