@@ -1,13 +1,14 @@
 """Fuzz target of what updates read: an offer of a server, the history on the data partition, a hub's book.
 
-Accept list: OfferError. A history and a book never fail: what makes no sense is a new one. What was read is
-written and read back the same.
+Accept list: OfferError. A history, a note and a book never fail: what makes no sense is a new one, or none.
+What was read is written and read back the same.
 """
 
 from __future__ import annotations
 
 from voicemeet_edge.hub.updates import Book
 from voicemeet_edge.update.history import MAX_FAILED, History
+from voicemeet_edge.update.note import parse_note
 from voicemeet_edge.update.offer import OfferError, UpdateOffer
 from voicemeet_edge.update.rollout import Rollout
 from voicemeet_edge.update.version import SystemVersion
@@ -31,6 +32,7 @@ def fuzz_one(data: bytes) -> None:
     history = History.parse(data)
     if len(history.failed) > MAX_FAILED or History.parse(history.serialize()) != history:
         raise AssertionError("a history is out of its limits, or reads back as another")
+    parse_note(data)
     book = Book.parse(data)
     if Book.parse(book.serialize()) != book:
         raise AssertionError("a book reads back as another")

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.image import card
-from tests.machine.qemu import MachineError, System
+from tests.image.builder import build, flash
+from tests.machine.qemu import Machine, MachineError, System
 from tests.machine.station import BACK, CALLS, NOT_YET, PROVED, READY, Station
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(7200)]
@@ -313,3 +314,26 @@ def test_a_data_partition_that_cannot_be_read_is_made_anew_and_it_says_so(statio
     station.off()
     assert "the data partition cannot be read" in station.console
     assert "voicemeet.toml" not in said
+
+
+def test_a_file_on_the_card_sets_an_image_back_that_is_only_a_hub(tmp_path: Path) -> None:
+    made = flash(build("amd64", "hub"), tmp_path / "hub.img")
+    key = """
+        systemctl is-system-running --wait
+        for n in $(seq 300); do systemctl is-active --quiet voicemeet-hub && break; sleep 1; done
+        voicemeet-edge device-settings | sed -n 's/^apikey = "\\(.*\\)"/\\1/p'
+    """
+    with Machine(made) as machine:
+        before = machine.run(f"{key}\nsync").output.split()
+        machine.power_off()
+    card.put(made.disk, "factory-reset.txt", "please")
+    with Machine(made) as machine:
+        after = machine.run(key).output.split()
+        machine.power_off()
+        assert "factory reset done" in machine.last_words(300)
+    print(f"the hub's key is another: {before[1] != after[1]}", flush=True)
+    assert (before[0], after[0]) == ("running", "running")
+    assert before[1] != after[1]
+    assert "Factory reset done" in (card.get(made.disk, "voicemeet-status.txt") or "")
+    found = subprocess.run(["grep", "-aqF", before[1], str(made.disk)], check=False)
+    assert found.returncode == 1, "anywhere on the card"

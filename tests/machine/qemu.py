@@ -29,8 +29,8 @@ RUN_LIMIT_S = 600.0  # s for one script
 STOP_LIMIT_S = 240.0  # s from poweroff to the end of QEMU
 LOOK_AGAIN_S = 0.1  # s between two looks for a result
 ASK_AGAIN_S = 2.0  # s between two tries to wake the shell
-# Two processors that QEMU emulates at a time do not always see what the kernel changes in its own code as it starts:
-# one runs into the mark that says so and dies. It has touched no disk by then, and is started again.
+# A processor that QEMU emulates beside another does not always see what the starting kernel changes in its
+# own code: it runs into the mark of such a change and dies. No disk was touched by then; it is started again.
 LOST = "Oops: int3"
 STARTS = 3
 
