@@ -42,6 +42,10 @@ class Bench:
     install_fails: bool = False
     signature_fails: bool = False
     mark_fails: bool = False
+    at_sleep: Callable[[], object] | None = None
+    """What else happens while somebody waits."""
+    at_mark: Callable[[], object] | None = None
+    """And while the loader is told something."""
     trial_at_mark: bool = False
     """Whether the trial was kept when the loader was told of it."""
 
@@ -73,6 +77,8 @@ class Bench:
 
     def _sleep(self, seconds: float) -> None:
         self.time += seconds
+        if self.at_sleep is not None:
+            self.at_sleep()
 
     def _rauc(self, words: Sequence[str], _limit_s: float) -> subprocess.CompletedProcess[str]:
         if words[1] == "info":
@@ -80,6 +86,8 @@ class Bench:
             error = "signature verification failed" if self.signature_fails else ""
             return subprocess.CompletedProcess(list(words), int(self.signature_fails), out, error)
         self.done.append(words[1] if words[1] == "install" else " ".join(words[2:]))
+        if self.at_mark is not None:
+            self.at_mark()
         if words[2:] == ["mark-active", "other"]:
             self.trial_at_mark = self.memory.load().trial is not None
         fails = self.install_fails if words[1] == "install" else self.mark_fails
@@ -145,6 +153,19 @@ def test_without_a_trial_the_slot_gets_its_starts_back_at_once(bench: Bench) -> 
     assert bench.done == ["mark-good booted", "mark-active booted"]
     # An update that is written soon after the start and waits for a call must not meet the trial's limit.
     assert (bench.folder / "run/proved").exists()
+
+
+def test_an_update_in_the_first_seconds_is_not_taken_for_ended(bench: Bench) -> None:
+    bench.at_sleep = lambda: bench.keeper().prove()
+    take(bench)
+    assert bench.done == ["mark-good booted", "mark-active booted", *WRITTEN]
+    assert bench.memory.load().trial is not None
+
+
+def test_what_a_person_postpones_during_the_start_stays(bench: Bench) -> None:
+    bench.at_mark = lambda: bench.keeper().postpone(3)
+    bench.keeper().prove()
+    assert bench.memory.load().postponed_until > 0
 
 
 def test_while_one_is_on_trial_what_it_would_go_back_to_is_not_written_over(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from voicemeet_edge.update.history import History
-from voicemeet_edge.update.memory import Memory, NoImageError
+from voicemeet_edge.update.memory import Memory, NoImageError, OtherRunsError
 from voicemeet_edge.update.version import SystemVersion
 
 
@@ -37,6 +37,13 @@ def test_without_an_image_there_is_nothing_to_update(tmp_path: Path) -> None:
     (tmp_path / "slot").write_text("c")
     with pytest.raises(NoImageError):
         Memory(tmp_path, tmp_path).slot()
+
+
+def test_two_do_not_update_at_a_time(memory: Memory) -> None:
+    with memory.alone(), pytest.raises(OtherRunsError), memory.alone():
+        pass
+    with memory.alone():
+        pass
 
 
 def test_a_slots_own_state_is_forgotten_and_the_others_stays(memory: Memory, tmp_path: Path) -> None:

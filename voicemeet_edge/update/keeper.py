@@ -123,7 +123,7 @@ class Keeper:
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until the start of the system is over: what is begun before that would be taken for its end."""
+        """Wait until the system has started: an update that is begun before would be taken for ended."""
         trial = self._memory.load().trial
         if trial is not None and trial.slot == self._slot:
             return  # a person leaves it before it has proved itself

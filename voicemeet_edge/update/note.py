@@ -1,4 +1,4 @@
-"""Which slot is on trial, a second time: beside the loader's own state, where data that is lost does not take it along.
+"""Which slot is on trial, a second time: beside the loader's own state, which outlives data that is lost.
 
 One rule: the history says what is on trial; this is read only where there is none.
 """
@@ -18,7 +18,7 @@ _SLOTS = ("a", "b")
 
 
 def read_note(state: Path) -> OnTrial | None:
-    """Read it from the partition with the boot state; None when nothing is on trial, or nothing can be read."""
+    """Read it from the partition with the boot state; None when nothing can be read, or is on trial."""
     try:
         with state.open("rb") as file:
             file.seek(NOTE_AT)
