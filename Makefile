@@ -90,7 +90,7 @@ test-image:
 
 test-update:
 	@scripts/setup test
-	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -s -p no:cacheprovider tests/machine/test_update.py tests/image/test_update.py
+	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -s -p no:cacheprovider tests/image/test_update.py tests/machine/test_update.py
 
 audit:
 	@scripts/audit
