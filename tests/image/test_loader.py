@@ -16,13 +16,15 @@ from tests.machine import system
 from tests.machine.loader import BootState
 from tests.machine.qemu import System
 
+UNCONFIRMED = "systemd.mask=voicemeet-prove.service"  # else the slot gets its starts back
+
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(7200)]
 
 
 def test_uboots_script_counts_as_the_loader_of_these_tests_does(own_card: Callable[[], System]) -> None:
     """The real script on arm64, unconfirmed starts: B once, then A, and it writes what `BootState` would."""
     disk = own_card()
-    card.put(disk.disk, "boot.env", f"extra={SHELL_WORDS}\n")
+    card.put(disk.disk, "boot.env", f"extra={SHELL_WORDS} {UNCONFIRMED}\n")
     start = card.partition_start(disk.disk, "root_b")
     with disk.disk.open("r+b") as file, (system.CACHE / "out" / f"{ARM64}.slot").open("rb") as source:
         file.seek(start)
@@ -32,8 +34,9 @@ def test_uboots_script_counts_as_the_loader_of_these_tests_does(own_card: Callab
     for slot in ("b", "a"):
         assert expected.choose() == slot.upper()
         with VirtBoard(replace(disk, kernel=None, initrd=None), system.CACHE) as board:
-            said = board.run("systemctl stop voicemeet-prove; cat /run/voicemeet/slot", limit_s=400).output
+            said = board.run("cat /run/voicemeet/slot", limit_s=400).output.strip()
             board.close()
-        assert said.strip() == slot
         found = BootState.read(disk.disk)
-        assert (found.order, found.left["B"]) == (expected.order, expected.left["B"])
+        print(f"U-Boot started slot {said}; what it wrote: {found}", flush=True)
+        assert said == slot
+        assert found == expected
