@@ -68,17 +68,19 @@ def debian(build: Build, layers: list[Layer], role: str) -> Path:
     if how:
         say(f"  {build.arch} programs are run by {how}")
     tree: Path | None = None
+    whose = ""  # from the first layer with packages for this role on, everything is this role's
     for layer in layers:
         if names := layer.packages(role):
-            tree = _on_top(build, layer, role, names, tree)
+            if layer.packages("") != names:
+                whose = f"-{role}"
+            tree = _on_top(build, f"{layer.name}{whose}", names, tree)
     if tree is None:
         raise BuildError("no layer names a package")
     return tree
 
 
-def _on_top(build: Build, layer: Layer, role: str, names: list[str], below: Path | None) -> Path:
+def _on_top(build: Build, name: str, names: list[str], below: Path | None) -> Path:
     """Return the cached tree of a layer's packages on the tree below; the lower ones serve every role."""
-    own = f"-{role}" if layer.packages("") != names else ""
 
     def make(path: Path) -> None:
         archives = build.cache / f"archives-{build.suite}-{build.arch}"
@@ -89,15 +91,15 @@ def _on_top(build: Build, layer: Layer, role: str, names: list[str], below: Path
                 missing_ok=True
             )  # a link into /run, which mmdebstrap cannot follow
         command = [*_mmdebstrap(build, archives, names, fresh=below is None), build.suite, str(path), "-"]
-        log = build.cache / f"debian-{layer.name}-{build.arch}.log"
+        log = build.cache / f"debian-{name}-{build.arch}.log"
         log.unlink(missing_ok=True)
         build.tools.run(command, stdin=sources(build.mirror, build.suite).encode(), log=log)
 
     under = below.name if below is not None else ""
     ingredients = [under, names, build.suite, build.mirror, _EXCLUDED, 1]  # 1: the way it is made
     return build.steps.keep(
-        f"Debian {build.suite} for {build.arch}, {layer.name}: {len(names)} packages and what they need",
-        f"debian-{layer.name}{own}-{build.arch}",
+        f"Debian {build.suite} for {build.arch}, {name}: {len(names)} packages and what they need",
+        f"debian-{name}-{build.arch}",
         ingredients,
         make,
     )

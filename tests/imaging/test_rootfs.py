@@ -7,9 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
-from imaging.rootfs import clean
+from imaging import layers
+from imaging.project import Build
+from imaging.rootfs import clean, debian
+from imaging.steps import Steps
+from imaging.toolroot import ToolRoot
 
 TOP = Path(__file__).parent.parent.parent
 RELEASE = 1_800_000_000  # s since 1970
@@ -47,6 +52,34 @@ def test_what_is_a_machines_own_is_not_in_an_image(root: Path) -> None:
     clean(root)
     assert not any(path.is_file() and path.read_text() == "secret" for path in root.rglob("*"))
     assert (root / "etc/machine-id").read_text() == ""
+
+
+class Unpacker:
+    """Takes mmdebstrap's command and makes the folder it would have filled."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def run(self, command: list[str], **_: object) -> str:
+        self.runs += 1
+        Path(command[-2]).mkdir(exist_ok=True)
+        return ""
+
+
+def test_the_packages_of_every_role_are_kept_side_by_side(tmp_path: Path) -> None:
+    tools = Unpacker()
+
+    def build_all() -> None:
+        for role in layers.ROLES:
+            steps = Steps(tmp_path)
+            build = Build("amd64", "trixie", "http://mirror", tmp_path, tmp_path, steps, cast(ToolRoot, tools))
+            assert debian(build, layers.load(), role).is_dir()
+
+    build_all()
+    before = tools.runs
+    build_all()
+    assert before > len(layers.ROLES)
+    assert tools.runs == before
 
 
 TWICE = """
