@@ -22,6 +22,9 @@ NOT_AT_THE_START = {
     "aiomqtt",
     "aiohttp",
     "av",
+    "aiortc.rtcdtlstransport",
+    "gpiozero",
+    "pylibsrtp",
     "voicemeet_edge.testing.sound",
 }
 

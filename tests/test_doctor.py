@@ -16,7 +16,7 @@ from voicemeet_edge import doctor
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.doctor import _ask_verbs, examine
 from voicemeet_edge.not_connected import NotConnected
-from voicemeet_edge.panel import opening
+from voicemeet_edge.panel import gpiod_factory
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import Settings
@@ -133,7 +133,7 @@ async def test_a_person_who_is_there_is_asked_for_a_press(
     pressed: str, outcome: Outcome, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = FakeGpiod()
-    monkeypatch.setattr(opening, "GpiodFactory", lambda: GpiodFactory(board))
+    monkeypatch.setattr(gpiod_factory, "GpiodFactory", lambda: GpiodFactory(board))
     monkeypatch.setattr(doctor, "PRESS_LIMIT_S", 60.0 if pressed else 0.2)
     settings = Settings.from_dict({"panel": {"hold_s": 10.0, "debounce_ms": 0}})
     asked: list[str] = []
@@ -156,6 +156,6 @@ async def test_a_person_who_is_there_is_asked_for_a_press(
 
 
 async def test_where_nobody_is_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "GpiodFactory", lambda: GpiodFactory(FakeGpiod()))
+    monkeypatch.setattr(gpiod_factory, "GpiodFactory", lambda: GpiodFactory(FakeGpiod()))
     (finding,) = await doctor._panel(Settings(), None)
     assert finding.found == "its lines are there and free"

@@ -30,7 +30,6 @@ from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket
 from voicemeet_edge.voice.control import LineMemory
 from voicemeet_edge.voice.packet import RtpAudio
-from voicemeet_edge.webrtc.peer import new_certificate
 
 
 class CallMaker:
@@ -94,6 +93,8 @@ class CallMaker:
         is_eager: bool = True,
     ) -> CallSession:
         """Return the session of a match; `is_eager`: it may speak before the other side was chosen."""
+        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see daemon.py
+
         parts = SessionParts(
             self._backend,
             self._socket,

@@ -44,7 +44,6 @@ from voicemeet_edge.voice.decimator import Decimator
 from voicemeet_edge.voice.format import FRAME_BYTES, FRAME_SAMPLES, Samples
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.ice_server import IceServer, TurnMemory
-from voicemeet_edge.webrtc.peer import new_certificate
 from voicemeet_edge.webrtc.turn import RelayTransport, allocate_relay
 
 MEET_LIMIT_S = 15.0  # s for the two to find each other
@@ -146,6 +145,8 @@ class _Party:
         self.ended = asyncio.Event()
         self.reason = EndReason.FAILED
         self.audio: CallAudio | None = None
+        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see daemon.py
+
         parts = SessionParts(
             pair.backend,
             pair.sockets[index],

@@ -72,7 +72,9 @@ def test_the_packages_of_every_role_are_kept_side_by_side(tmp_path: Path) -> Non
     def build_all() -> None:
         for role in layers.ROLES:
             steps = Steps(tmp_path)
-            build = Build("amd64", "trixie", "http://mirror", tmp_path, tmp_path, steps, cast(ToolRoot, tools))
+            build = Build(
+                "amd64", "trixie", "http://mirror", tmp_path, tmp_path, steps, cast(ToolRoot, tools)
+            )
             assert debian(build, layers.load(), role).is_dir()
 
     build_all()

@@ -9,7 +9,7 @@ import pytest
 
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.errors import EnvironmentFault
-from voicemeet_edge.panel import opening
+from voicemeet_edge.panel import gpiod_factory
 from voicemeet_edge.panel.alone import panel_settings, show_lamp, try_door
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.settings import PanelSettings
@@ -38,7 +38,7 @@ def test_without_a_file_the_lamp_is_where_it_usually_is(tmp_path: Path) -> None:
 
 async def test_the_pattern_is_shown_until_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     board = FakeGpiod()
-    monkeypatch.setattr(opening, "GpiodFactory", lambda: GpiodFactory(board))
+    monkeypatch.setattr(gpiod_factory, "GpiodFactory", lambda: GpiodFactory(board))
     task = asyncio.create_task(show_lamp(PanelSettings(), Lamp.ERROR))
     async with asyncio.timeout(30):
         while not (board.line("GPIO22").used and board.line("GPIO22").level):  # noqa: ASYNC110  # nobody announces it
@@ -57,7 +57,7 @@ async def test_a_terminal_has_no_lamp() -> None:
 
 async def test_the_door_is_tried_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     board = FakeGpiod()
-    monkeypatch.setattr(opening, "GpiodFactory", lambda: GpiodFactory(board))
+    monkeypatch.setattr(gpiod_factory, "GpiodFactory", lambda: GpiodFactory(board))
     assert not await try_door(PanelSettings(relay_line="GPIO5"))  # its keeper finds no real chip here
     with pytest.raises(EnvironmentFault, match="GPIO99"):
         await try_door(PanelSettings(relay_line="GPIO99"))

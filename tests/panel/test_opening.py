@@ -12,7 +12,7 @@ import pytest
 
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.errors import EnvironmentFault, SettingsError
-from voicemeet_edge.panel import opening
+from voicemeet_edge.panel import gpiod_factory
 from voicemeet_edge.panel.buttons import GpioPanel
 from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.panel.opening import make_factory, open_panel
@@ -24,7 +24,7 @@ from voicemeet_edge.testing.gpio import FakeGpiod
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpiod]:
     board = FakeGpiod()
-    monkeypatch.setattr(opening, "GpiodFactory", lambda: GpiodFactory(board))
+    monkeypatch.setattr(gpiod_factory, "GpiodFactory", lambda: GpiodFactory(board))
     yield board
     assert not any(board.line(name).used for name in ("GPIO17", "GPIO22", "GPIO27"))
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from voicemeet_edge.voice.control import SendControl
 from voicemeet_edge.voice.packet import RtpAudio
@@ -23,7 +24,9 @@ from voicemeet_edge.voice.rtp_clock import RtpClock
 from voicemeet_edge.webrtc.events import PeerEvent
 from voicemeet_edge.webrtc.ice_server import IceServer
 from voicemeet_edge.webrtc.options import Fingerprints, PeerOptions, PeerStats
-from voicemeet_edge.webrtc.peer import Certificate, Peer
+
+if TYPE_CHECKING:
+    from voicemeet_edge.webrtc.peer import Certificate, Peer
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,8 @@ class MediaPath:
             self.drop(prepared)
         if self._closed or attempt in self._peers:
             return
+        from voicemeet_edge.webrtc.peer import Peer  # only here: see daemon.py
+
         peer = Peer(
             self._options,
             on_rtp=lambda packet: self._packet_received(peer, packet),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import IceServer as GrantedServer
@@ -38,7 +38,9 @@ from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.events import Closed, Connected, Failed, PeerEvent
 from voicemeet_edge.webrtc.ice_server import IceServer
 from voicemeet_edge.webrtc.options import PeerOptions, PeerStats
-from voicemeet_edge.webrtc.peer import Certificate
+
+if TYPE_CHECKING:
+    from voicemeet_edge.webrtc.peer import Certificate
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Open the panel the settings name; the only place that knows every kind there is.
 
-One rule: the pin factory is named, never guessed, and one that cannot work says why in one line.
+One rule: the pin factory is named, never guessed, and one that cannot work says why in one line. What a kind
+needs is loaded with it: gpiozero takes a twelfth of a device's start.
 """
 
 from __future__ import annotations
@@ -10,20 +11,19 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from gpiozero.exc import GPIOZeroError, PinInvalidPin, PinMultiplePins
-from gpiozero.pins import Factory
 from typing_extensions import override
 
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.errors import EnvironmentFault, SettingsError
-from voicemeet_edge.panel.buttons import GpioPanel
-from voicemeet_edge.panel.gpiod_factory import GpiodFactory
 from voicemeet_edge.panel.interface import Panel, PanelEvent
 from voicemeet_edge.panel.queue import ButtonQueue
 from voicemeet_edge.panel.terminal import TerminalPanel
 from voicemeet_edge.settings import PanelSettings
+
+if TYPE_CHECKING:
+    from gpiozero.pins import Factory
 
 
 class NoPanel(Panel):
@@ -76,6 +76,8 @@ def open_panel(settings: PanelSettings, *, on_quit: Callable[[], None] | None = 
         return NoPanel()
     if settings.factory == "terminal":
         return TerminalPanel(sys.stdin.fileno(), on_quit or _terminate)
+    from voicemeet_edge.panel.buttons import GpioPanel
+
     with panel_error(settings):
         return GpioPanel(settings, make_factory(settings))
 
@@ -87,6 +89,8 @@ def panel_error(settings: PanelSettings) -> Iterator[None]:
     A line that does not exist is no wrong setting: its chip may come later, as a Raspberry Pi 5's does, and
     then the next try finds it.
     """
+    from gpiozero.exc import GPIOZeroError, PinInvalidPin, PinMultiplePins
+
     try:
         yield
     except (PinInvalidPin, PinMultiplePins) as error:
@@ -103,6 +107,8 @@ def make_factory(settings: PanelSettings) -> Factory:
     """Make the gpiozero pin factory of that name."""
     match settings.factory:
         case "gpiod":
+            from voicemeet_edge.panel.gpiod_factory import GpiodFactory
+
             return GpiodFactory()
         case "lgpio":
             try:
