@@ -88,9 +88,10 @@ def press_until(machine: Machine, sentence: str) -> None:
 @pytest.mark.parametrize("arch", sorted(KINDS))
 def test_two_devices_talk_through_the_hub(arch: str, tmp_path: Path) -> None:
     wire, kind = Wire(), KINDS[arch]
+    made = {role: build(arch, role) for role in ("hub", "device")}
     systems = []
     for number, role in enumerate(("hub", "device", "device"), 1):
-        systems.append(on_the_wire(flash(build(arch, role), tmp_path / f"{number}.img"), number))
+        systems.append(on_the_wire(flash(made[role], tmp_path / f"{number}.img"), number))
     card.put(systems[0].disk, "hub.toml", HUB)
     with contextlib.ExitStack() as stack:
         hub, box, peer = (
