@@ -52,7 +52,7 @@ style:
 	$(PY) -m ruff check .
 	$(PY) scripts/unused
 	$(PY) scripts/own-tests --named
-	shellcheck scripts/setup scripts/install scripts/second-look .ci/run
+	shellcheck scripts/setup scripts/install scripts/second-look .ci/run tests/booted/*.sh
 	shellcheck -S warning -s dash image-build/initrd/init image-build/layers/*/finish \
 		image-build/layers/base/files/usr/lib/voicemeet/preinit
 

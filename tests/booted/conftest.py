@@ -27,7 +27,7 @@ def booted(number: str) -> Iterator[Booted]:
         folder = Path(name)
         share = folder / "share"
         shutil.copytree(packages, share / "packages")
-        for tool in (HERE / "door.py", HERE.parent / "machine/wedge.py"):
+        for tool in (HERE / "door.py", HERE / "fill.py", HERE.parent / "machine/wedge.py"):
             shutil.copy(tool, share / tool.name)
         checkout = root.checkout(folder / "checkout")
         with Booted(lower, folder, share=share, checkout=checkout) as system:
@@ -39,6 +39,12 @@ def booted(number: str) -> Iterator[Booted]:
 def debian() -> Iterator[Booted]:
     """A Debian 12 without the product."""
     yield from booted("12")
+
+
+@pytest.fixture(scope="module")
+def debian13() -> Iterator[Booted]:
+    """A Debian 13 without the product."""
+    yield from booted("13")
 
 
 @pytest.fixture(scope="session")

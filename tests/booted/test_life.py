@@ -95,3 +95,28 @@ def test_each_end_of_a_call_is_an_entry_with_fields(house: House) -> None:
     house.hang_up()
     command = f"journalctl -q -b -o json -u {BOX} VOICEMEET_STATE=ended | tail -n 1"
     assert json.loads(house.run(command))["VOICEMEET_REASON"]
+
+
+@pytest.fixture
+def stopped_journal(house: House) -> Iterator[None]:
+    """A call, and a journal that stands still and takes neither a line nor an entry more."""
+    house.call_up()
+    house.run("systemctl kill -s STOP systemd-journald")
+    for unit in (BOX, PEER):
+        said = house.run(f"python3 /run/bench/fill.py {house.property(unit, 'MainPID')}", limit_s=60.0)
+        print(f"{unit}, its lines and all entries: {said.split()}")
+    yield
+    house.run("systemctl kill -s CONT systemd-journald")
+    house.run(f"systemctl start {BOX}")
+    house.says(BOX, READY)
+
+
+@pytest.mark.usefixtures("stopped_journal")
+def test_a_journal_that_stands_still_holds_up_neither_calls_nor_a_stop(house: House) -> None:
+    before = house.restarts(BOX), house.restarts(PEER)
+    house.hang_up()
+    house.call_up()
+    assert (house.restarts(BOX), house.restarts(PEER)) == before
+    print(f"stopped in a call after {house.stop(BOX)} ms")
+    assert house.property(BOX, "Result") == "success"
+    house.says(PEER, READY)
