@@ -24,6 +24,7 @@ QEMU = "qemu-system-x86_64"
 SHELL = "systemd.debug_shell=ttyS1"
 SHARE = "/run/bench"  # where the shared folder is inside
 SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000"  # the default size reads a bundle in a minute
+START_LIMIT_S = 300.0  # s until QEMU is there; out of image-build's tools it is looked for first
 BOOT_LIMIT_S = 900.0  # s until the shell answers; 15 s on two quiet cores, twenty times that beside much else
 RUN_LIMIT_S = 600.0  # s for one script
 STOP_LIMIT_S = 240.0  # s from poweroff to the end of QEMU
@@ -231,7 +232,7 @@ class Machine:
     def _await_shell(self) -> None:
         hello = self.share / "hello"
         path = self._folder / "shell.sock"
-        self._until(path.exists, 30, "QEMU did not start")
+        self._until(path.exists, START_LIMIT_S, "QEMU did not start")
         self._shell = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._shell.connect(str(path))
         self._shell.setblocking(False)
