@@ -88,9 +88,13 @@ test-image:
 	@scripts/setup test
 	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -q -s -p no:cacheprovider tests/image
 
+# Two cards at a time, a file each: a machine waits half of its life. What was seen is told at the end.
+UPDATES = tests/image/test_update_power.py tests/image/test_update.py tests/image/test_update_reset.py \
+	tests/machine/test_update.py
 test-update:
 	@scripts/setup test
-	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -s -p no:cacheprovider tests/image/test_update.py tests/machine/test_update.py
+	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -v -rP -p no:cacheprovider -n 2 --dist loadfile --no-loadscope-reorder \
+		$(UPDATES)
 
 audit:
 	@scripts/audit

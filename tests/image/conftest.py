@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.image.builder import build, flash
+from tests.image.shelf import Shelf
 from tests.machine import system
 from tests.machine.qemu import System
+from tests.machine.station import Station
 
 WANTED = "VOICEMEET_TEST_IMAGE"
 CARD_BYTES = 2 << 30  # QEMU's raspi3b takes cards of a power of two only
@@ -53,3 +55,21 @@ def arm64() -> System:
 @pytest.fixture
 def own_card(arm64: System, tmp_path: Path) -> Callable[[], System]:
     return lambda: flash(arm64, tmp_path / "card.img", CARD_BYTES)
+
+
+@pytest.fixture(scope="module")
+def shelf(built: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    made = Shelf(built, tmp_path_factory.mktemp("updates"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def station(shelf: Shelf, request: pytest.FixtureRequest) -> Station:
+    print(f"\n{request.node.name}", flush=True)
+    return shelf.take()
+
+
+@pytest.fixture
+def version(shelf: Shelf) -> str:
+    return shelf.version()

@@ -35,19 +35,18 @@ class Station:
     """One card in one folder.
 
     Args:
-        built: the image with its slot, or another station's card.
+        built: the image, with its slot beside it.
         folder: for the card, bundles and keys.
-        name: what its lines in the record begin with, where there are two.
     """
 
-    def __init__(self, built: System, folder: Path, name: str = "") -> None:
+    def __init__(self, built: System, folder: Path) -> None:
         self.folder = folder
-        self._name = name
         self.disk = folder / "card.img"
         # A copy of the slot, too: other tests may build theirs anew meanwhile.
         for suffix in (".img", ".slot"):
             source, copy = built.disk.with_suffix(suffix), self.disk.with_suffix(suffix)
             subprocess.run(["cp", "--sparse=always", str(source), str(copy)], check=True)
+        self.slot_bytes = self.disk.with_suffix(".slot").stat().st_size
         os.truncate(self.disk, system.DISK_BYTES)
         self.system = System(self.disk, memory_mb=built.memory_mb, writable=True)
         self.key("maker")
@@ -116,8 +115,11 @@ class Station:
         return machine
 
     def say(self, text: str) -> None:
-        """A line of the record that docs/ keeps."""
-        print(f"[{(time.monotonic() - self._since) / 60:5.1f} min] {self._name}{text}", flush=True)
+        """A line of the record that docs/ keeps; also beside the card, for who looks while it runs."""
+        line = f"[{(time.monotonic() - self._since) / 60:5.1f} min] {text}"
+        print(line, flush=True)
+        with (self.folder / "record.txt").open("a") as file:
+            file.write(f"{line}\n")
 
     def ask(self, script: str, limit_s: float = SETUP_LIMIT_S) -> str:
         """Run a script in the machine; returns what it said."""
@@ -148,17 +150,16 @@ class Station:
         finally:
             machine.close()
 
-    def cut_while(self, command: str, wait: str) -> str:
-        """Take the power when a script ends that runs beside a command; returns what the command had said.
-
-        One that has had the machine restart before is as good.
-        """
-        said = "it was down before"
+    def cut_after(self, script: str) -> list[str]:
+        """Take the power when a script ends; one that has had the machine restart before is as good."""
         try:
-            said = inside(self.machine, f"{command} >/run/said 2>&1 &\n{wait}\ncat /run/said")
+            said = inside(self.machine, script).splitlines()
         except MachineError as error:
             assert "QEMU ended" in str(error)  # noqa: PT017 - it restarted by itself
+            said = ["it was down before"]
         self.cut()
+        for line in said:
+            self.say(f"    {line}")
         return said
 
     def secret(self) -> str:
