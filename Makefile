@@ -93,6 +93,7 @@ UPDATES = tests/image/test_update_power.py tests/image/test_update.py tests/imag
 	tests/machine/test_update.py
 test-update:
 	@scripts/setup test
+	$(PY) -m tests.machine.system
 	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -v -rP -p no:cacheprovider -n 2 --dist loadfile --no-loadscope-reorder \
 		$(UPDATES)
 

@@ -42,10 +42,11 @@ class Station:
     def __init__(self, built: System, folder: Path) -> None:
         self.folder = folder
         self.disk = folder / "card.img"
-        # A copy of the slot, too: other tests may build theirs anew meanwhile.
-        for suffix in (".img", ".slot"):
-            source, copy = built.disk.with_suffix(suffix), self.disk.with_suffix(suffix)
-            subprocess.run(["cp", "--sparse=always", str(source), str(copy)], check=True)
+        # A copy of the slot, too: other tests may build theirs anew later.
+        with system.nobody_builds():
+            for suffix in (".img", ".slot"):
+                source, copy = built.disk.with_suffix(suffix), self.disk.with_suffix(suffix)
+                subprocess.run(["cp", "--sparse=always", str(source), str(copy)], check=True)
         self.slot_bytes = self.disk.with_suffix(".slot").stat().st_size
         os.truncate(self.disk, system.DISK_BYTES)
         self.system = System(self.disk, memory_mb=built.memory_mb, writable=True)

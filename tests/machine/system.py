@@ -8,11 +8,13 @@ asked for on the kernel's command line. image-build keeps its steps, so that onl
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.machine.qemu import System, missing
@@ -41,12 +43,19 @@ def why_not() -> str:
     return missing()
 
 
-def build() -> System:
-    """Return the system to boot, building what is missing of it."""
+@contextlib.contextmanager
+def nobody_builds() -> Iterator[None]:
+    """While it lasts, what was built stays as it is: other tests may be at it, of this run or of another."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    out = CACHE / "out"
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build() -> System:
+    """Return the system to boot, building what is missing of it."""
+    out = CACHE / "out"
+    with nobody_builds():
         command = [str(TOP / "image-build/build"), "--arch", "amd64", "--role", "bench"]
         command += ["--cache", str(CACHE), "--out", str(out)]
         subprocess.run(command, check=True, timeout=BUILD_LIMIT_S)
