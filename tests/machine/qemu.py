@@ -207,7 +207,7 @@ class Machine:
             *(QEMU, "-M", "q35", "-cpu", "max", "-accel", "tcg,thread=multi"),
             *("-smp", str(system.cpus), "-m", str(system.memory_mb)),
             *("-nographic", "-no-reboot", "-monitor", "none", "-drive", drive),
-            *("-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-pci,netdev=n0"),
+            *("-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-pci,netdev=n0,romfile="),
             *("-virtfs", f"local,path={self.share},mount_tag=share,security_model=none,id=s0"),
             *("-serial", f"file:{self.console}"),
             *("-serial", f"unix:{self._folder}/shell.sock,server=on,wait=off"),
