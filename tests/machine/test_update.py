@@ -1,11 +1,10 @@
 """One good and one unhealthy update, from the signed bundle to the slot that is trusted in the end.
 
-Everything else that can happen to an update is in tests/image/test_update.py, which takes most of an hour.
+Everything else that can happen to an update is in tests/image/test_update*.py, which take most of an hour.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +16,11 @@ from tests.machine.station import BACK, PROVED, Station
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 
-@pytest.fixture(autouse=True)
-def wanted() -> None:
-    """Skip, loudly, where nobody asked: it takes ten minutes beside other work."""
-    if not os.environ.get("VOICEMEET_TEST_IMAGE"):
-        pytest.skip("NO UPDATE OF THE IMAGE WAS TRIED: make test-update")
-
-
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
     reason = system.why_not()
     if reason:
-        pytest.skip(f"NO UPDATE WAS TESTED: {reason}")
+        pytest.skip(f"NO UPDATE OF THE IMAGE WAS TRIED: {reason}")
     with Station(system.build(), tmp_path) as made:
         yield made
 
