@@ -25,6 +25,8 @@ began=$(written)
 ln -f /data/*.raucb /data/lib/voicemeet-update/bundle.raucb
 voicemeet-edge update /data/lib/voicemeet-update/bundle.raucb >/run/said 2>&1 &
 """
+# Without a process of its own: on an emulated processor each takes as long as a mebibyte that is written.
+PAUSE = "read -rt 0.05 <> <(:)"
 END = "cat /run/said; echo $((($(written) - began) / 2048)) MiB written"
 
 
@@ -32,10 +34,10 @@ def moment(chance: random.Random, number: int, slot_mib: float) -> tuple[str, st
     """What a cut waits for, in words and as a script: two of three in the writing, one in the switching."""
     if number % 3:
         mib = int(chance.uniform(0, slot_mib))
-        script = f"while kill -0 $! && [ $(($(written) - began)) -lt {mib * 2048} ]; do sleep 0.05; done"
+        script = f"while kill -0 $! && [ $(($(written) - began)) -lt {mib * 2048} ]; do {PAUSE}; done"
         return f"when {mib} MiB are written", script
     seconds = chance.uniform(0, 3)
-    script = f"while kill -0 $! && ! test -e {TRIAL}; do sleep 0.05; done; sleep {seconds:.2f}"
+    script = f"while kill -0 $! && ! test -e {TRIAL}; do {PAUSE}; done; sleep {seconds:.2f}"
     return f"{seconds:.2f} s after the slot is put on trial", script
 
 

@@ -55,7 +55,8 @@ class Station:
         self._stick.touch()
         os.truncate(self._stick, STICK_BYTES)
         drive = ("-drive", f"file={self._stick},format=raw,if=virtio,readonly=on")
-        self.system = System(self.disk, memory_mb=built.memory_mb, writable=True, extra=drive)
+        # One processor: two emulated ones wait for each other as soon as two machines share two cores.
+        self.system = System(self.disk, memory_mb=built.memory_mb, cpus=1, writable=True, extra=drive)
         self.key("maker")
         self.console = ""
         """What the console had said when the machine went down."""
