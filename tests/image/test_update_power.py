@@ -15,8 +15,10 @@ CUTS = int(os.environ.get("VOICEMEET_POWER_CUTS", "20"))
 SEED = int(os.environ.get("VOICEMEET_SEED", "1"))
 TRIAL = "/data/lib/voicemeet-update/on-trial"
 HUB = "/etc/voicemeet/hub.toml"
-# What nobody needs who only writes a slot is left out: the device has neither sound nor lines.
-AFTER_CUT = f"if test -e {TRIAL}; then update_bench; else keyring; fi"
+# Who only writes a slot needs neither hub nor device, which share the one processor with it.
+AFTER_CUT = (
+    f"if test -e {TRIAL}; then update_bench; else keyring; systemctl stop voicemeet-edge voicemeet-hub; fi"
+)
 # As if the device had fetched the bundle: it lies where the fetched ones do.
 UPDATE = """
 part=$(basename "$(readlink -f /run/voicemeet/root_$(tr ab ba </run/voicemeet/slot))")
@@ -24,6 +26,7 @@ written() { local n; read -r _ _ _ _ _ _ n _ </sys/class/block/$part/stat; echo 
 began=$(written)
 ln -f /data/*.raucb /data/lib/voicemeet-update/bundle.raucb
 voicemeet-edge update /data/lib/voicemeet-update/bundle.raucb >/run/said 2>&1 &
+update=$!
 """
 # Without a process of its own: on an emulated processor each takes as long as a mebibyte that is written.
 PAUSE = "read -rt 0.05 <> <(:)"
@@ -34,10 +37,10 @@ def moment(chance: random.Random, number: int, slot_mib: float) -> tuple[str, st
     """What a cut waits for, in words and as a script: two of three in the writing, one in the switching."""
     if number % 3:
         mib = int(chance.uniform(0, slot_mib))
-        script = f"while kill -0 $! && [ $(($(written) - began)) -lt {mib * 2048} ]; do {PAUSE}; done"
+        script = f"while kill -0 $update && [ $(($(written) - began)) -lt {mib * 2048} ]; do {PAUSE}; done"
         return f"when {mib} MiB are written", script
     seconds = chance.uniform(0, 3)
-    script = f"while kill -0 $! && ! test -e {TRIAL}; do {PAUSE}; done; sleep {seconds:.2f}"
+    script = f"while kill -0 $update && ! test -e {TRIAL}; do {PAUSE}; done; sleep {seconds:.2f}"
     return f"{seconds:.2f} s after the slot is put on trial", script
 
 
