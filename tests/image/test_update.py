@@ -60,6 +60,8 @@ def test_one_waits_for_the_end_of_a_call_the_next_leads_back_and_a_switch_there_
     station: Station, shelf: Shelf
 ) -> None:
     old = station.slot
+    station.off()
+    station.cpus = 2  # for two devices in a call
     there, back = shelf.version(), shelf.version()
     bundle = station.give(station.bundle(there))
     said = station.ask(
@@ -76,6 +78,7 @@ def test_one_waits_for_the_end_of_a_call_the_next_leads_back_and_a_switch_there_
     said = station.ask(f"{PROVED}; {PEER} hang_up; voicemeet-edge update --history", limit_s=1200)
     assert station.slot == OTHER[old]
     assert f"Updated to {there}." in said
+    station.cpus = 1
     station.update(station.bundle(back))
     assert f"Updated to {back}." in station.ask(BACK)
     assert station.slot == old

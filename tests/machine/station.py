@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,8 +56,9 @@ class Station:
         self._stick.touch()
         os.truncate(self._stick, STICK_BYTES)
         drive = ("-drive", f"file={self._stick},format=raw,if=virtio,readonly=on")
-        # One processor: two emulated ones wait for each other as soon as two machines share two cores.
-        self.system = System(self.disk, memory_mb=built.memory_mb, cpus=1, writable=True, extra=drive)
+        self.cpus = 1
+        """Processors from the next start on; two emulated ones wait for each other beside another machine."""
+        self.system = System(self.disk, memory_mb=built.memory_mb, writable=True, extra=drive)
         self.key("maker")
         self.console = ""
         """What the console had said when the machine went down."""
@@ -113,7 +115,7 @@ class Station:
         """Start the machine as its loader does; `first` runs as soon as its shell answers."""
         assert self._machine is None, "it runs"
         self._starts += 1
-        self._machine = machine = Machine(next_start(self.system))
+        self._machine = machine = Machine(replace(next_start(self.system), cpus=self.cpus))
         machine.__enter__()
         for name in ("bench.sh", "wedge.py"):
             shutil.copyfile(HERE / name, machine.share / name)
