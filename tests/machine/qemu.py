@@ -254,8 +254,12 @@ class Machine:
 
     def _type(self, line: str) -> None:
         assert self._shell is not None
-        with contextlib.suppress(BlockingIOError):  # nobody reads yet: asked again
+        try:
             self._shell.send(line.encode())
+        except BlockingIOError:
+            pass  # nobody reads yet: asked again
+        except ConnectionError:
+            raise MachineError("QEMU has ended") from None
 
     def _drain(self) -> None:
         """Take what the shell echoes; a full socket would stop it."""
