@@ -1,4 +1,4 @@
-"""One boot for all tests of this folder."""
+"""One boot for all tests of this folder, and its figures at the end of the run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from tests.machine import system
 from tests.machine.qemu import Machine
 
 HERE = Path(__file__).parent
+_SAID: list[str] = []
+
+
+def figure(text: str) -> None:
+    """Keep a line for the end of the run, where it is read whether or not anything failed."""
+    print(text)
+    _SAID.append(text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _SAID:
+        terminalreporter.section("the booted image in figures")
+        for line in _SAID:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 
+from tests.machine.conftest import figure
 from tests.machine.qemu import Machine
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(2400)]  # the first of all waits for the build
@@ -68,8 +70,10 @@ def test_its_figures(machine: Machine) -> None:
         systemd-analyze | head -n 1
         awk '/MemTotal/ {t=$2} /MemAvailable/ {a=$2} END {print int((t-a)/1024)}' /proc/meminfo
         echo $(( ($(dmsetup table voicemeet-slot | awk '{print $2}') + 40000) / 2048 ))
+        df -m --output=used /data | tail -n 1
         """
     ).output.splitlines()
-    print(f"shell after {machine.booted_after_s:.1f} s; {said[0]}; memory {said[1]} MiB; root {said[2]} MiB")
+    figure(f"shell after {machine.booted_after_s:.1f} s; {said[0]}; load {os.getloadavg()[0]:.0f}")
+    figure(f"memory, idle: {said[1]} MiB; disk: root {said[2]} MiB, data {int(said[3])} MiB")
     assert int(said[1]) <= MEMORY_MB
     assert int(said[2]) <= ROOT_MB

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.machine.conftest import figure
 from tests.machine.qemu import Machine
 from voicemeet_edge.audio.wav import read_wav, write_wav
 from voicemeet_edge.testing.signals import speech_like
@@ -82,7 +83,7 @@ def test_lines_that_come_late_are_found(machine: Machine) -> None:
         echo "READY after $(ready_after voicemeet-edge) ms"
         """,
     )
-    print(f"the device, started in a running system: {said.splitlines()[-1]}")
+    figure(f"the device, started in a running system: {said.splitlines()[-1]}")
     assert "no GPIO line is called GPIO" in said
     assert "Traceback" not in said
 
@@ -121,7 +122,7 @@ def print_memory(said: str) -> None:
     """Print what a device's system needs in a call: this machine carries another device and the hub, too."""
     used = {name: int(mebibytes) for name, mebibytes in (line.split() for line in said.splitlines())}
     alone = used["all"] - used["voicemeet-peer"] - used["voicemeet-hub"]
-    print(f"in a call, MiB: {used}; without the other device and the hub {alone}")
+    figure(f"memory in a call, MiB: {used}; without the other device and the hub {alone}")
 
 
 def test_a_press_makes_a_call_and_speech_arrives_both_ways(machine: Machine) -> None:
@@ -155,7 +156,7 @@ def test_a_press_makes_a_call_and_speech_arrives_both_ways(machine: Machine) -> 
         name: alike(machine.share / f"{name}.wav", machine.share / f"heard-from-{name}.wav")
         for name in ("box", "peer")
     }
-    print(f"speech arrived: {results}, {starved} periods lost")
+    figure(f"speech arrived: {results}, {starved} periods lost")
     for name in results:
         samples = read_wav(machine.share / f"heard-from-{name}.wav").astype(np.float64)
         assert np.sqrt((samples**2).mean()) >= LOUD, f"nothing is heard from {name}"
