@@ -86,7 +86,8 @@ test-machine:
 
 test-image:
 	@scripts/setup test
-	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -q -s -p no:cacheprovider tests/image
+	VOICEMEET_TEST_IMAGE=1 $(PY) -m pytest -q -s --durations=0 --durations-min=5 -p no:cacheprovider tests/image \
+		--ignore=tests/image/test_update.py
 
 # Two cards at a time, a file each: a machine waits half of its life. What was seen is told at the end.
 UPDATES = tests/image/test_update_power.py tests/image/test_update.py tests/image/test_update_reset.py \
