@@ -22,6 +22,7 @@ def station(tmp_path: Path) -> Iterator[Station]:
     if reason:
         pytest.skip(f"NO UPDATE OF THE IMAGE WAS TRIED: {reason}")
     with Station(system.build(), tmp_path) as made:
+        made.cpus = 2  # nothing runs beside it
         yield made
 
 
