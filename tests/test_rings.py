@@ -35,6 +35,7 @@ PURE = (
     "secret",
     "not_connected",
     "reasons",
+    "records",
     "settings",
     "settings_file",
     "settings_slips",

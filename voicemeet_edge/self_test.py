@@ -11,13 +11,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime, timedelta
 
 from voicemeet_edge.choices import IcePolicy, RelayProtocol
 from voicemeet_edge.echo_call import EchoCall, Pair, call_oneself, paired, try_rung
 from voicemeet_edge.errors import VoiceMeetError
 from voicemeet_edge.not_connected import NotConnected
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.system.findings import Finding, Outcome, worst
 from voicemeet_edge.timeouts import timeout

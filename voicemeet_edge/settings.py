@@ -4,13 +4,11 @@ One rule: nothing unchecked gets past this file; an unknown key is an error, and
 with file, key, value (secrets as dots) and what was expected.
 """
 
-# ruff: noqa: RUF009 - `option` is a field specifier: it makes no shared mutable default
-
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +18,7 @@ from voicemeet_edge.choices import IcePolicy, LampKind, Language, RelayProtocol
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.panel.header import header_number
 from voicemeet_edge.panel.keypad import KeypadButton
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings_file import DOTS, option, parse_sections, parse_toml, read_text, render, shown
 from voicemeet_edge.settings_slips import with_line

@@ -5,10 +5,9 @@ One rule: a figure is given only for a chirp that was surely heard.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 LOW_HZ, HIGH_HZ = 400.0, 5_000.0  # what small loudspeakers and microphones both carry

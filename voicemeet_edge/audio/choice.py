@@ -7,7 +7,8 @@ the choice comes with a sentence that a person can argue with.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from voicemeet_edge.records import dataclass
 
 AUTO = "auto"
 BY_USB_ID = "usb:"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from voicemeet_edge.audio.choice import SoundDevice
+from voicemeet_edge.records import dataclass
 
 PROC = Path("/proc/asound")
 SYS = Path("/sys/class/sound")

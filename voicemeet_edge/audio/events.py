@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voicemeet_edge.errors import SoundError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.playout import PlayoutStats
 
 

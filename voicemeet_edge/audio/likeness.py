@@ -7,12 +7,12 @@ louder stays near 1; gaps, noise and other words do not. It ranks lines as PESQ 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 FRAME = SAMPLE_RATE // 50  # samples: 20 ms

@@ -27,13 +27,13 @@ DOOR_OPEN          1175 60, six times (a buzzing door)               -
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.call.signs import Tone
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import PERIOD_SAMPLES, SAMPLE_RATE, Samples
 
 EDGE_MS = 8.0  # ms of raised cosine at both ends of a note: without it every note begins with a click

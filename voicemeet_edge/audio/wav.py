@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import wave
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 
 Floats = npt.NDArray[np.float64]

@@ -11,10 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from voicemeet_edge.errors import SoundError, XrunError, is_retryable
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.threads import named_thread
 from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_MS
 
@@ -40,6 +40,8 @@ Stream = TypeVar("Stream", bound=Closable)
 
 class PacedSilence:
     """What stands in for a lost card: silence in, nothing out, at the pace of the clock."""
+
+    periods = 1
 
     def __init__(self) -> None:
         self._next = time.monotonic()

@@ -19,7 +19,6 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -52,6 +51,7 @@ from voicemeet_edge.net import eyeballs
 from voicemeet_edge.net.certificates import explain
 from voicemeet_edge.net.faults import of_os_error
 from voicemeet_edge.not_connected import NotConnected
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.timeouts import timeout
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Literal, TypedDict
 
@@ -22,6 +22,7 @@ from voicemeet_edge.backend.fields import (
     read_token,
 )
 from voicemeet_edge.errors import MessageError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 VERB_PATH = "/functions/v1/voicemeet"  # below the base URL; where an Edge Function of that name lives

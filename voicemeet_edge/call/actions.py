@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voicemeet_edge.call.signs import Lamp, Prompt, Tone
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 
 
 @dataclass(frozen=True)

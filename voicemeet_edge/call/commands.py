@@ -6,12 +6,11 @@ other vocabulary in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voicemeet_edge.backend.verbs import IceServer
 from voicemeet_edge.call.door_lock import Unlock
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 

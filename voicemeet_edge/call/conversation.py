@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import Enum
 
 from voicemeet_edge.backend.verbs import MatchedReply, RenewReply
@@ -41,6 +41,7 @@ from voicemeet_edge.call.renewal import Renewal
 from voicemeet_edge.call.words import WordsExchange
 from voicemeet_edge.errors import MessageError, SealError
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.channel import ChannelState
 from voicemeet_edge.signaling.messages import (
@@ -108,6 +109,9 @@ class Manner:
     """Gather for the offer while it rings, not only when somebody took the call."""
 
 
+DEFAULT_MANNER = Manner()
+
+
 class Conversation:
     """One end of one call; see the module's docstring.
 
@@ -125,7 +129,7 @@ class Conversation:
         kind: Kind,
         envelope: Envelope,
         fingerprint: str,
-        manner: Manner = Manner(),
+        manner: Manner = DEFAULT_MANNER,
     ) -> None:
         self.words: tuple[str, ...] | None = None
         self._slot = matched.slot

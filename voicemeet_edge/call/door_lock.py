@@ -10,9 +10,9 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.messages import DoorState, Open
 
 FRESH_S = 2.0  # s a challenge is good: two trips over a bad line

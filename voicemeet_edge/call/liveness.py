@@ -14,12 +14,12 @@ the other still hears it, and how a healed path is noticed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
 from voicemeet_edge.call.commands import DropConnection, SendSilence, Tell, UseConnection
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 
 SILENT_S = 1.6  # s without a packet: a call must notice within 2 s, and a Wi-Fi scan takes 1
 FIRST_PACKET_S = 8.0  # s the peer may take to open its microphone (a browser asks its person)
@@ -153,6 +153,7 @@ class Liveness:
             commands.append(Tell(Event.PATH_LOST))
         if now >= self._gone_at:
             self._gone_at = inf
+            self._restart_at = now + RESTART_EVERY_S
             commands.append(Tell(Event.FAILED, EndReason.PEER_CLOSED))
         elif self.is_lost and now >= self._restart_at:
             self._restart_at = now + RESTART_EVERY_S

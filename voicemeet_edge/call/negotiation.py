@@ -16,7 +16,7 @@ side that was told to answer is dropped and counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from voicemeet_edge.call.commands import MakeAnswer, MakeOffer, Prepare, TakeAnswer, TakeCandidate, Tell
@@ -25,6 +25,7 @@ from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.words import HelloFields, WordsExchange, WordsStep
 from voicemeet_edge.errors import MessageError
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.messages import (
     Accept,
     Answer,

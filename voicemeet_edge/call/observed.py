@@ -7,7 +7,6 @@ shows them to the people in the call: whoever writes anything down leaves `Words
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from voicemeet_edge.call.commands import WordsKnown
 from voicemeet_edge.call.machine import ReportState, State
@@ -15,6 +14,7 @@ from voicemeet_edge.call.signs import Lamp, Prompt, Tone
 from voicemeet_edge.not_connected import NotConnected
 from voicemeet_edge.panel.interface import ButtonEvent
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ One rule: a report the person filed is never lost silently: each ends as SENT or
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from voicemeet_edge.call.machine import ReportState
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.reconnect import Backoff
 

@@ -15,12 +15,13 @@ caller that rings waits as any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.backend.verbs import MAX_LEGS, Desks, MatchedReply, RingingReply
 from voicemeet_edge.call.commands import Tell
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.reasons import EndReason, ReasonKind
+from voicemeet_edge.records import dataclass
 
 AWAY_S = 5.0  # s that all desks must be away until that is said: one may be changing its mind just now
 QUEUED_AFTER_S = 2.0  # s in line before the visitor is told: most desks that are busy ring a moment later

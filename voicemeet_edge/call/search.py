@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from voicemeet_edge.backend.admission import make_proof
 from voicemeet_edge.backend.client import Backend
@@ -27,6 +27,7 @@ from voicemeet_edge.backend.verbs import (
 from voicemeet_edge.call.search_plan import SearchPlan
 from voicemeet_edge.errors import BackendError
 from voicemeet_edge.not_connected import NotConnected
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.channel import ChannelState
 from voicemeet_edge.signaling.channel_handle import ChannelHandle

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.errors import BackendError, is_retryable
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.reconnect import Backoff
 
 JITTER = (0.8, 1.2)  # share of the asked-for wait; spreads a building's devices

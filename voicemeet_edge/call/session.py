@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -27,6 +27,7 @@ from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.path import MediaPath
 from voicemeet_edge.errors import BackendError, MediaError, SdpError, SignalingError, is_retryable
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.channel import ChannelState
 from voicemeet_edge.signaling.channel_handle import ChannelHandle
@@ -65,7 +66,7 @@ class SessionParts:
     """Of this call, for all its connections: the check words are bound to it before anything is sent."""
     silence: bytes
     """One Opus frame of silence, of the size every frame has."""
-    manner: Manner = Manner()  # noqa: RUF009 - frozen
+    manner: Manner = Manner()
 
 
 class _OverError(Exception):

@@ -15,12 +15,12 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from voicemeet_edge.call.wordlist import EVEN, ODD
 from voicemeet_edge.errors import LocalError, MessageError
+from voicemeet_edge.records import dataclass
 
 NONCE_BYTES: Final = 32  # bytes; nobody guesses it, and a commitment to it hides it
 FINGERPRINT_BYTES: Final = 32  # bytes; SHA-256 of the DTLS certificate (RFC 8122)

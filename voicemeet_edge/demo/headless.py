@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from voicemeet_edge.audio.wav import read_wav
@@ -19,6 +18,7 @@ from voicemeet_edge.demo.result import Direction, Result, table, wire_kilobits
 from voicemeet_edge.demo.speech import write_speech
 from voicemeet_edge.errors import LocalError
 from voicemeet_edge.hub.app import running_hub
+from voicemeet_edge.records import dataclass
 
 SETTLE_S = 1.0  # s at the start that are not judged: the tone for "connected" sounds over them
 MIN_SECONDS = 4.0  # a shorter call has too few segments to be sure

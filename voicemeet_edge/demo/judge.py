@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from voicemeet_edge.audio.wav import read_wav
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.testing.signals import correlation
 from voicemeet_edge.voice.format import SAMPLE_RATE, Samples
 

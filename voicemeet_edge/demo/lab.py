@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from voicemeet_edge.hub.admission import EVERY_POOL
@@ -20,6 +19,7 @@ from voicemeet_edge.hub.settings import (
     Provider,
     TurnSettings,
 )
+from voicemeet_edge.records import dataclass
 
 LOOPBACK = "127.0.0.1"
 Table = dict[str, dict[str, object]]

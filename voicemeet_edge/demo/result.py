@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from voicemeet_edge.demo.judge import Judgement
+from voicemeet_edge.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import http.client
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import MatchedReply, Role, Verb, WaitingReply, verb_path
 from voicemeet_edge.errors import BackendError, SignalingError, VoiceMeetError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.socket import RealtimeSocket
 from voicemeet_edge.timeouts import timeout

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +51,7 @@ from voicemeet_edge.hub.updates import FOLDER as UPDATES
 from voicemeet_edge.hub.updates import Updates
 from voicemeet_edge.hub.verbs import Verbs
 from voicemeet_edge.net.watch import Change, Watch
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import PUBLIC_POOL
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.backend.verbs import Slot
 from voicemeet_edge.hub.limits import SITE_SHARES, site_key
 from voicemeet_edge.hub.matching import Match
 from voicemeet_edge.hub.risk import Score
 from voicemeet_edge.hub.turn.provider import Grant
+from voicemeet_edge.records import dataclass
 
 MAX_CALLS = 20_000  # calls remembered, about 20 MB; more than any one hub carries at once
 ARRIVE_S = 30.0  # s a slot that is not in its topic counts as on its way, or as reconnecting

@@ -10,10 +10,11 @@ who is idle goes. Pure; times are monotonic.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from voicemeet_edge.hub.limits import Held
+from voicemeet_edge.records import dataclass
 
 HEAD_S = 10.0  # s from accept to a whole request head
 PRESSED_HEAD_S = 4.0  # s of that, while others of the address wait; 64 handshakes take a slow hub two

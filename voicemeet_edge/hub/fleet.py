@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from voicemeet_edge.errors import MessageError
 from voicemeet_edge.fleet_seal import SEALED_CHARS
+from voicemeet_edge.records import dataclass
 
 MAX_DEVICES = 2_000  # more boxes than a house has; the longest silent goes first
 FORGET_AFTER_S = 3 * 86_400.0  # s of silence; a box that was taken down is not shown for ever

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from voicemeet_edge.records import dataclass
 
 MAX_KEYS = 50_000  # buckets per limiter, about 13 MB; evicting a bucket only refills it
 MAX_TURN_S = 60.0  # s; what is told at most, so that one who floods keeps nobody away for long

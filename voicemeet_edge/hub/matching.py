@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.backend.verbs import (
     MAX_DOORS,
@@ -26,6 +26,7 @@ from voicemeet_edge.backend.verbs import (
 from voicemeet_edge.hub.limits import Held, Turns
 from voicemeet_edge.hub.refusal import RefusedError
 from voicemeet_edge.hub.ringing import MAX_COUNTED, Leg, Ringing, TicketCalls, count_states, may_ring
+from voicemeet_edge.records import dataclass
 
 MAX_RECENT_PARTNERS = 8  # per device: with more, a small pool would have nobody left to meet
 MAX_REMEMBERED_DEVICES = 20_000  # devices with recent partners in RAM, about 10 MB; the oldest go first

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -33,6 +33,7 @@ from voicemeet_edge.hub.refusal import RefusedError
 from voicemeet_edge.hub.shares import Shares
 from voicemeet_edge.hub.store import Store, StoreError
 from voicemeet_edge.provision.enrolment import Enrolment
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 PREFIX = "/operator"

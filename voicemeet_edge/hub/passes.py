@@ -6,10 +6,10 @@ Pure. The book is what the database said last; the hub reads it anew when the co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from voicemeet_edge.backend.admission import PASS_ID_CHARS, PassTextError, pass_hash
 from voicemeet_edge.backend.verbs import Role
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 OPERATOR = "operator"  # where a role's word stands

@@ -7,10 +7,11 @@ conversation is the caller's to decide.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from voicemeet_edge.backend.verbs import MAX_LEGS, DeskState
+from voicemeet_edge.records import dataclass
 
 if TYPE_CHECKING:
     from voicemeet_edge.hub.matching import CallPlace, QueueEntry

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from voicemeet_edge.records import dataclass
 
 MAX_SCORES = 100_000  # scores in RAM, about 20 MB; the least recently raised go first
 MAX_SUCCESSORS = 50_000  # rotations remembered, so that a report about an old token finds its new one

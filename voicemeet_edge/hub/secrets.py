@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets as random_secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from voicemeet_edge.errors import SettingsError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 SECRETS_FILE = "secrets.json"

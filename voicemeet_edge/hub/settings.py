@@ -4,14 +4,12 @@ One frozen dataclass per section of `hub.toml`, built from the file by `load_hub
 (`HubSettings(state_dir=...)`: every other field has a default good for loopback).
 """
 
-# ruff: noqa: RUF009 - `option` is a field specifier: it makes no shared mutable default
-
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +18,7 @@ from voicemeet_edge.backend.verbs import POOL_PATTERN
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.hub.address import AUTO
 from voicemeet_edge.hub.admission import EVERY_POOL
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.settings_file import check_section, option, parse_sections, parse_toml, read_text, render
 from voicemeet_edge.settings_slips import with_line
 from voicemeet_edge.validators import Refused

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.errors import EnvironmentFault, SettingsError
 from voicemeet_edge.hub.passes import OPERATOR, Pass, PassBook
 from voicemeet_edge.hub.risk import Score
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -25,6 +24,7 @@ from voicemeet_edge.backend.pin import certificate_pin
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.hub.secrets import write_private
 from voicemeet_edge.hub.settings import HttpSettings
+from voicemeet_edge.records import dataclass
 
 logger = logging.getLogger(__name__)
 

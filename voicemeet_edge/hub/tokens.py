@@ -14,7 +14,6 @@ import secrets as random_secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import jwt
@@ -24,6 +23,7 @@ from voicemeet_edge.backend.verbs import CALL_ID_PATTERN, TICKET_PATTERN, Slot
 from voicemeet_edge.hub.realtime.authorizer import Claims, TokenError, TokenFault
 from voicemeet_edge.hub.refusal import RefusedError, bad_token
 from voicemeet_edge.hub.secrets import HubSecrets
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 APIKEY_EXPIRES_AT = 4_102_444_800  # unix s: 2100-01-01; a fixed value, so the key is the same at each start

@@ -11,12 +11,13 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 
 from voicemeet_edge.errors import LocalError
 from voicemeet_edge.hub.passes import PassBook
 from voicemeet_edge.hub.store import StoreError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.update.offer import MAX_OFFER_BYTES, OfferError, UpdateOffer, offer_name
 from voicemeet_edge.update.rollout import STAGES, Rollout, next_of

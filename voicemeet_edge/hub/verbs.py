@@ -12,7 +12,6 @@ import secrets as random_secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
 from voicemeet_edge.backend.verbs import (
@@ -54,6 +53,7 @@ from voicemeet_edge.hub.shares import Shares
 from voicemeet_edge.hub.store import Store, StoreError
 from voicemeet_edge.hub.tokens import CallClaims, DeviceClaims, Tokens
 from voicemeet_edge.hub.turn.provider import Grant, TurnProvider
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 logger = logging.getLogger(__name__)

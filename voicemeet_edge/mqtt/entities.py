@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from voicemeet_edge import __version__
 from voicemeet_edge.call import observed
 from voicemeet_edge.call.machine import State
+from voicemeet_edge.records import dataclass
 
 SELF_TEST_PART: Final = "line"  # what the self-test's faults are called among a device's
 UNLOCK: Final = b"UNLOCK"

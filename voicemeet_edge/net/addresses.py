@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import ifaddr
+
+from voicemeet_edge.records import dataclass
 
 # Documentation addresses (RFC 5737, RFC 3849): never routed to anybody, yet they follow the default route.
 _ANYWHERE = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}

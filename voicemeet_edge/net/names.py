@@ -19,7 +19,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from voicemeet_edge.records import dataclass
 
 RESOLUTION_DELAY_S = 0.05  # s an answer waits for the one of the other family (RFC 8305 §8)
 STALE_AFTER_S = 0.4  # s the resolver gets before the addresses of last time are used

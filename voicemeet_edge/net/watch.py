@@ -14,9 +14,9 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from voicemeet_edge.net.addresses import own_addresses, primary_address
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.timers import next_beat
 

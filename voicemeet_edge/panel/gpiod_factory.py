@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MethodType
 from typing import Any
@@ -43,6 +42,7 @@ from voicemeet_edge.panel.header import (
     line_name,
 )
 from voicemeet_edge.panel.soft_pwm import SoftPwm
+from voicemeet_edge.records import dataclass
 
 logger = logging.getLogger(__name__)
 

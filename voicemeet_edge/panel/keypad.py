@@ -5,8 +5,7 @@ One rule: a button that calls a pool is in everything else the call button: in a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 

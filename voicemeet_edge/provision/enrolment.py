@@ -5,7 +5,7 @@ Pure; the one rule: every form holds the same facts; what was cut or mistyped is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -13,6 +13,7 @@ from voicemeet_edge.backend.admission import as_typed, parse_pass
 from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.errors import LocalError, SettingsError
 from voicemeet_edge.provision.toml_text import dump
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.settings import Settings
 

@@ -10,7 +10,9 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from voicemeet_edge.records import dataclass
 
 MAX_BYTES = 65_536
 MAX_KEYS = 16

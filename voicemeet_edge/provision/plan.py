@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.provision import network
 from voicemeet_edge.provision.network import Wishes, WrongInput
 from voicemeet_edge.provision.toml_text import dump, with_kept, without_secrets
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.validators import Refused, intercom_key, pass_text, pin_digest
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.signaling.frames import PhoenixFrame, broadcast_of
 from voicemeet_edge.signaling.reconnect import Backoff

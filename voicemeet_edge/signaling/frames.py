@@ -17,9 +17,10 @@ from __future__ import annotations
 import enum
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.errors import FrameError
+from voicemeet_edge.records import dataclass
 
 MAX_FRAME_BYTES = 262_144  # bytes; a padded, sealed 16 kB offer needs 50 kB, hosted's Free plan takes 256 kB
 MAX_NAME_BYTES = 255  # bytes of a topic, event or ref: what one length byte of a binary frame can say

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, assert_never
 
 from voicemeet_edge.errors import MessageError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.replay import Freshness, ReplayFilter
 
 VERSION = 1

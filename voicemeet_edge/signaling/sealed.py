@@ -16,7 +16,7 @@ import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from voicemeet_edge.errors import LocalError, SealError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.replay import Freshness, ReplayFilter
 
 VERSION: Final = 1  # of the wire contract; also inside every derived key

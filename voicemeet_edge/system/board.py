@@ -7,7 +7,7 @@ as its observer is, and answers with values.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.call.machine import State
 from voicemeet_edge.call.observed import (
@@ -27,6 +27,7 @@ from voicemeet_edge.call.observed import (
 )
 from voicemeet_edge.not_connected import NotConnected
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 
 # What a fault's part and code mean to the person who must mend it.
 PARTS = {

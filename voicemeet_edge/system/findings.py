@@ -6,8 +6,10 @@ One rule: whatever is not well comes with what to do about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
+
+from voicemeet_edge.records import dataclass
 
 
 class Outcome(StrEnum):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
+
+from voicemeet_edge.records import dataclass
 
 RUN = Path("/run/voicemeet")
 RELEASE = Path("/usr/lib/voicemeet/release")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from voicemeet_edge.records import dataclass
 
 ROOT = Path("/")
 HOT_C = 80.0  # °C; the Raspberry Pi throttles itself from here on

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import final
 
@@ -22,6 +22,7 @@ from gpiod.line import Bias, Direction, Edge, Value
 from typing_extensions import override
 
 from voicemeet_edge.panel.gpiod_api import Chip, GpiodApi, LineConfig, LineRequest
+from voicemeet_edge.records import dataclass
 
 PI_LABEL = "pinctrl-bcm2711"  # of a Raspberry Pi 4's chip
 KERNEL_EVENT_BUFFER = 16  # events; like the kernel's, it drops the oldest when full

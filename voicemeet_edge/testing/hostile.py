@@ -14,7 +14,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Self, cast
 
 import aiohttp
@@ -27,6 +27,7 @@ from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.session import to_ice_servers
 from voicemeet_edge.choices import IcePolicy
 from voicemeet_edge.errors import FrameError, VoiceMeetError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.channel import TOPIC_PREFIX, ChannelState
 from voicemeet_edge.signaling.frames import (
     MAX_FRAME_BYTES,

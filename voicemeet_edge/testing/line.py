@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from voicemeet_edge.records import dataclass
 
 WANDER_S = 0.1  # s between two changes of a line that wanders: about what LTE schedulers do
 WANDER_KEPT = 0.7  # of the last deviation; the rest is new

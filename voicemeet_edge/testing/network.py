@@ -29,11 +29,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.testing.line import Impairment, Way
 
 __all__ = [

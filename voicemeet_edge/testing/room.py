@@ -6,12 +6,11 @@ was there. One room of one kind: use it for regressions and rankings, not as fie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from voicemeet_edge.audio.wav import resample
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.decimator import Decimator
 from voicemeet_edge.voice.format import FRAME_SAMPLES, SAMPLE_RATE, Samples
 

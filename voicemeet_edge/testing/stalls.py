@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from voicemeet_edge.records import dataclass
 
 TICK_S = 0.005  # s between two wakes
 STALL_S = 0.060  # s late: more than any playout's slack, so what is heard then is the machine's doing

@@ -5,8 +5,7 @@ One rule: every no is a sentence that says what would make it a yes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.update.history import History
 from voicemeet_edge.update.offer import UpdateOffer
 from voicemeet_edge.update.stage import is_chosen

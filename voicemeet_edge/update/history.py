@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.update.version import SystemVersion, VersionError
 
 MAX_HISTORY_BYTES = 16_384  # bytes; ours have about 500

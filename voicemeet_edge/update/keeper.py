@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.update.choice import choose, fits, postponed_until
 from voicemeet_edge.update.history import History
 from voicemeet_edge.update.memory import Memory

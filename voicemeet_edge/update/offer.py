@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 from voicemeet_edge.errors import RemoteError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.update.version import SystemVersion, VersionError
 
 PASS_HEADER = "voicemeet-pass"  # shows the hub that no stranger fetches a bundle (docs/updates.md)

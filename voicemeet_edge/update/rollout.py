@@ -6,7 +6,9 @@ One rule: it only ever grows by itself while hardly anything failed, and stops b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from voicemeet_edge.records import dataclass
 
 STAGES = (1, 5, 20, 50, 100)  # per cent of the devices
 STAGE_S = 86_400.0  # s at least in each stage: a device asks once a day

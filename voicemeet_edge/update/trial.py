@@ -6,8 +6,9 @@ One rule: only what was seen counts. Nothing seen in time is a failure, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from voicemeet_edge.records import dataclass
 
 
 class Proof(StrEnum):

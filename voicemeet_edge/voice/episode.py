@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from voicemeet_edge.records import dataclass
 
 FOREIGN_SHARE = 0.75  # of what got through: sending less, a queue of ours must shrink
 FOREIGN_DRAIN = 0.4  # share of what should have drained; less did: it is somebody else's queue

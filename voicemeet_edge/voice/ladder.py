@@ -10,7 +10,8 @@ Opus' rate. PESQ-WB of speech on each rung, and what copies are worth: docs/deci
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from voicemeet_edge.records import dataclass
 
 HEADER_BYTES = 56  # bytes around a payload: IPv4 20, UDP 8, RTP 12, AEAD tag 16
 IPV6_BYTES = 20  # bytes more

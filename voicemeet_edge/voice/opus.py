@@ -11,7 +11,6 @@ import importlib.util
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from math import inf, log10
@@ -21,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from voicemeet_edge.errors import RemoteError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import FRAME_MS, FRAME_SAMPLES, SAMPLE_RATE, Samples
 
 MAX_PACKET_SAMPLES = 5_760  # 120 ms; no Opus packet is longer (RFC 6716 §3.2.5, R5)

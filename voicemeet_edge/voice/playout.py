@@ -17,8 +17,8 @@ decoding a frame.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice import stretch
 from voicemeet_edge.voice.comfort import ComfortNoise
 from voicemeet_edge.voice.format import FRAME_SAMPLES, MS, PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RATE, Samples

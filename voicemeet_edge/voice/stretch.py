@@ -5,11 +5,10 @@ The one rule: the first and the last sample stay what they were, so the result j
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.format import Samples
 
 DECIMATION = 6  # 48 to 8 kHz; a period is found coarse there, then refined

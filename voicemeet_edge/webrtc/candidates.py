@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from voicemeet_edge.errors import SdpError
+from voicemeet_edge.records import dataclass
 
 MAX_CANDIDATES = 32  # kept of a description; each one costs the peer a check per address of its own
 RESERVED = (

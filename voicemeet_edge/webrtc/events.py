@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voicemeet_edge.errors import MediaError
+from voicemeet_edge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.choices import RelayProtocol
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 DEFAULT_PORT = 3478  # RFC 8656 §6 and RFC 8489 §8: STUN and TURN without TLS

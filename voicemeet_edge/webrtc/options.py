@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from voicemeet_edge.choices import IcePolicy
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.control import LineMemory
 from voicemeet_edge.webrtc.ice_server import IceServer, TurnMemory
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import binascii
 import secrets
 import struct
-from dataclasses import dataclass
 
 from aiortc.rtp import (
     RtcpByePacket,
@@ -21,6 +20,7 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.webrtc.rtp import ReceiverStatistics, RtpHeader
 
 NTP_EPOCH = 2208988800  # s from 1900 to 1970 (RFC 868)

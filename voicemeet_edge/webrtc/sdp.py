@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from voicemeet_edge.errors import SdpError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice.ladder import Limits
 from voicemeet_edge.webrtc.candidates import IceCandidate, best, parse_candidate, write_candidate
 

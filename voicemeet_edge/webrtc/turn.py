@@ -15,7 +15,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from aioice import stun, turn
@@ -24,6 +23,7 @@ from voicemeet_edge.choices import RelayProtocol
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.net.eyeballs import race
 from voicemeet_edge.net.names import NAMES
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.webrtc.ice_server import IceServer, IceUrl, TurnMemory, parse_ice_url
 from voicemeet_edge.webrtc.udp import Datagram, UdpTransport, open_udp

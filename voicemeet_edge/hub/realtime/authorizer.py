@@ -6,10 +6,10 @@ Rule: Realtime never looks inside a token; it asks here, and gets claims or a `T
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Protocol
 
 from voicemeet_edge.errors import RemoteError
+from voicemeet_edge.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

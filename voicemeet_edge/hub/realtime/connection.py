@@ -13,7 +13,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -23,6 +22,7 @@ from voicemeet_edge.hub.realtime.authorizer import Authorizer, Claims, TokenErro
 from voicemeet_edge.hub.realtime.options import RealtimeCounters, RealtimeOptions
 from voicemeet_edge.hub.realtime.topics import CALL_PREFIX, Membership, Outgoing, Topics, broadcast_frame
 from voicemeet_edge.hub.tls import cut
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.channel import TOPIC_PREFIX
 from voicemeet_edge.signaling.frames import Broadcast, Layout, PhoenixFrame, Version, broadcast_of, decode
 

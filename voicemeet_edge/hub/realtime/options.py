@@ -5,9 +5,8 @@ Rule: every number that stops somebody stands here, with its unit and its reason
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from voicemeet_edge.hub.limits import Rate
+from voicemeet_edge.records import dataclass
 
 FRAMES = Rate(per_s=100.0, burst=300.0)  # of any kind; a client at its busiest sends twenty a second
 MESSAGES = Rate(per_s=50.0, burst=150.0)  # a call sends about ten in all

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from voicemeet_edge.backend.verbs import Slot
 from voicemeet_edge.errors import FrameError
 from voicemeet_edge.hub.realtime.authorizer import Claims
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.signaling.channel import TOPIC_PREFIX
 from voicemeet_edge.signaling.frames import (
     Broadcast,

@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from voicemeet_edge.errors import EnvironmentFault, SettingsError
@@ -27,6 +27,7 @@ from voicemeet_edge.hub.secrets import write_private
 from voicemeet_edge.hub.settings import TurnSettings
 from voicemeet_edge.hub.turn import coturn_cli
 from voicemeet_edge.hub.turn.provider import TurnAddress
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.timeouts import timeout
 

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from voicemeet_edge.backend.verbs import IceServer, Slot
 from voicemeet_edge.errors import BackendError
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
 
 NOWHERE_RETRY_S = 1.0  # s until a device asks again while the hub has no address
