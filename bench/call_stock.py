@@ -28,6 +28,7 @@ from voicemeet_edge.errors import XrunError
 from voicemeet_edge.testing.sound import VirtualCard
 from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_BYTES, SAMPLE_RATE
 
+PERIODS = 2  # that the loudspeaker holds, as many as ours lets stand in its own
 WAITING = 50  # frames (1 s) between threads and loop; MediaPlayer's bound is of the same kind
 
 
@@ -156,7 +157,7 @@ async def serve(card: VirtualCard) -> None:
 def main() -> None:
     """Be one end."""
     speech, heard = map(Path, sys.argv[1:3])
-    asyncio.run(serve(VirtualCard(speech, heard)))
+    asyncio.run(serve(VirtualCard(speech, heard, playback_periods=PERIODS)))
 
 
 if __name__ == "__main__":

@@ -204,13 +204,13 @@ def add_end(turns: Turns, line: Any, loop: asyncio.AbstractEventLoop, hears: Any
     from voicemeet_edge.voice.echo import choose
 
     card, reference = VirtualCard(hears), EchoReference()
-    call = CallAudio(line, OpusCodec(AudioSettings()), loop)
+    capture = CaptureThread(card, choose(echo), reference, lambda _: None, real_time=False)
+    call = CallAudio(line, OpusCodec(AudioSettings()), loop, capture.rate)
     playback = PlaybackThread(card, reference, lambda _: None, real_time=False)
     playback.call = call
     loudspeaker = card.open_playback()
     turns.add(lambda: playback._step(loudspeaker))
     if hears is not None:
-        capture = CaptureThread(card, choose(echo), reference, lambda _: None, real_time=False)
         capture.call = call
         microphone = card.open_capture()
         turns.add(lambda: capture._step(microphone))

@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -34,14 +34,14 @@ from voicemeet_edge.call.session import CallSession, News, SessionParts, to_ice_
 from voicemeet_edge.choices import IcePolicy, RelayProtocol
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.reasons import EndReason
+from voicemeet_edge.records import dataclass
 from voicemeet_edge.settings import Settings
 from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket
 from voicemeet_edge.testing.signals import speech_like
 from voicemeet_edge.timeouts import timeout
 from voicemeet_edge.voice.control import LineMemory
-from voicemeet_edge.voice.decimator import Decimator
-from voicemeet_edge.voice.format import FRAME_BYTES, FRAME_SAMPLES, Samples
+from voicemeet_edge.voice.format import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE, Samples
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.webrtc.ice_server import IceServer, TurnMemory
 from voicemeet_edge.webrtc.turn import RelayTransport, allocate_relay
@@ -221,9 +221,8 @@ async def call_oneself(settings: Settings, pair: Pair) -> EchoCall:
 
 async def _talk(near: _Party, far: _Party, said: Samples, codec: OpusCodec) -> tuple[Samples, int]:
     """Speak and hear, 20 ms at a time by the clock; returns what was heard, and how many frames were sent."""
-    audio = near.audio = CallAudio(near.session.path, codec, asyncio.get_running_loop())
+    audio = near.audio = CallAudio(near.session.path, codec, asyncio.get_running_loop(), SAMPLE_RATE)
     begun, heard = time.monotonic(), []
-    down = Decimator(1)
     silence = bytes(FRAME_BYTES)
     frames = [
         said[at : at + FRAME_SAMPLES].tobytes().ljust(FRAME_BYTES, b"\0")
@@ -233,8 +232,7 @@ async def _talk(near: _Party, far: _Party, said: Samples, codec: OpusCodec) -> t
     try:
         for number in range(len(frames) + tail):
             await asyncio.sleep(max(0.0, begun + number / 50 - time.monotonic()))
-            frame = down.process(frames[number] if number < len(frames) else silence)
-            audio.encode(frame.tobytes(), FRAME_SAMPLES)
+            audio.encode(frames[number] if number < len(frames) else silence, FRAME_SAMPLES)
             far.take(far.session.path.receive())
             near.take(near.session.path.receive())
             heard += [audio.playout.pull_pcm(time.monotonic(), 1.0) for _ in range(2)]

@@ -13,7 +13,7 @@ from voicemeet_edge.voice.format import FRAME_SAMPLES, Samples
 def level_of(sound: Samples) -> AmbientLevel:
     ambient = AmbientLevel()
     for at in range(0, len(sound) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
-        ambient.take(sound[at : at + FRAME_SAMPLES])
+        ambient.take(sound[at : at + FRAME_SAMPLES].tobytes())
     return ambient
 
 

@@ -10,23 +10,24 @@ from voicemeet_edge.settings import AudioSettings
 from voicemeet_edge.testing.room import at_voice_rate
 from voicemeet_edge.testing.signals import speech_like
 from voicemeet_edge.voice.control import SendControl
-from voicemeet_edge.voice.format import FRAME_SAMPLES, VOICE_FRAME_SAMPLES
+from voicemeet_edge.voice.format import FRAME_SAMPLES, SAMPLE_RATE, VOICE_RATE
 from voicemeet_edge.voice.opus import CLEAN_BITRATE
 from voicemeet_edge.voice.packet import RtpAudio
 
 
+@pytest.mark.parametrize("rate", [VOICE_RATE, SAMPLE_RATE])
 @pytest.mark.parametrize("red_payload_type", [None, 111])
 @pytest.mark.parametrize("bitrate", [CLEAN_BITRATE, 24_000])
-def test_what_is_sent_is_heard(bitrate: int, red_payload_type: int | None) -> None:
+def test_what_is_sent_is_heard(bitrate: int, red_payload_type: int | None, rate: int) -> None:
     codec = OpusCodec(AudioSettings(bitrate=bitrate))
-    sender, playout = codec.encoder(red_payload_type, SendControl(0.0)), codec.playout()
+    sender, playout = codec.encoder(red_payload_type, SendControl(0.0), rate), codec.playout()
     assert isinstance(sender, FixedRateSender) == (bitrate == 24_000)
     said = speech_like(2)
-    narrow = at_voice_rate(said)
+    given, length = (said if rate == SAMPLE_RATE else at_voice_rate(said)), rate // 50
     heard: list[bytes] = []
     for n in range(len(said) // FRAME_SAMPLES):
         now, timestamp = n * 0.02, n * FRAME_SAMPLES
-        packet = sender.encode(narrow[n * VOICE_FRAME_SAMPLES :][:VOICE_FRAME_SAMPLES].tobytes(), timestamp)
+        packet = sender.encode(given[n * length :][:length].tobytes(), timestamp)
         assert packet is not None
         payload, timestamp = packet
         playout.push(RtpAudio(n, timestamp, 1, payload, now, red_payload_type is not None), now)

@@ -30,6 +30,19 @@ class Card:
         if self.clock.watched:
             self.clock.wrote(before, self.now)
 
+    def pair(self) -> None:
+        """Rest, decide, write two; of the first only a card of which nothing is known tells anything."""
+        self.now += self.clock.rest(self.now, lean=True)
+        for fills in (not self.clock.is_known, True):
+            self.early.append(self._room_at - self.now)
+            before = self.now
+            self.now = max(self.now, self._room_at) + 0.00005
+            self._room_at += self._period_s
+            if self.clock.watched and fills:
+                self.clock.wrote(before, self.now)
+            if len(self.early) % 2:
+                self.clock.another()
+
 
 @pytest.mark.parametrize("rate", [1.0, 1.0005, 0.9995])
 def test_sound_is_decided_when_there_is_room(rate: float) -> None:
@@ -86,3 +99,25 @@ def test_a_stream_that_never_waits_is_never_rested_for() -> None:
     for n in range(100):
         assert clock.rest(n * 0.01) == 0.0
         clock.wrote(n * 0.01, n * 0.01 + 0.0001)
+
+
+def test_lean_it_waits_for_room_for_two_and_the_second_is_written_as_there_is_room() -> None:
+    card = Card()
+    for _ in range(3 * PROBE_PERIODS):
+        card.pair()
+    seconds = np.array(card.early[2 * PROBE_PERIODS + 1 :: 2])
+    assert seconds.max() < 0.002
+    assert seconds.min() > -0.001
+    firsts = np.array(card.early[2 * PROBE_PERIODS :: 2])
+    assert firsts.max() < -0.008  # there has been room for it for nearly a period
+    assert firsts.min() > -0.011
+
+
+@pytest.mark.parametrize("rate", [1.0005, 0.9995])
+def test_lean_it_follows_a_card_that_drifts(rate: float) -> None:
+    card = Card(rate)
+    for _ in range(6_000):
+        card.pair()
+    seconds = np.array(card.early[2 * PROBE_PERIODS + 1 :: 2])
+    assert seconds.max() < 0.0025
+    assert seconds.min() > -0.002

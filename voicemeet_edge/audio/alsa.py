@@ -30,6 +30,7 @@ from voicemeet_edge.voice.format import PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RAT
 logger = logging.getLogger(__name__)
 
 PERIODS = 4  # of 10 ms: what USB cards and a Pi with other work hold without running dry
+PLAYBACK_PERIODS = PERIODS + 1  # in a call there is room for two when one is decided
 STUCK_S = 2.0  # s without a period from an open card; a machine that stands still for a second is no loss
 POLL_MS = 100  # ms; some plugins miss a wake-up, so look again by ourselves
 SPIN_S = 0.002  # s; shorter than a period, long enough not to burn a core at real-time priority
@@ -71,7 +72,7 @@ def _open(open_pcm: OpenPcm, device: str, kind: int) -> Any:
             channels=1,
             format=alsaaudio.PCM_FORMAT_S16_LE,
             periodsize=PERIOD_SAMPLES,
-            periods=PERIODS,
+            periods=PERIODS if kind == alsaaudio.PCM_CAPTURE else PLAYBACK_PERIODS,
             device=device,
         )
     except alsaaudio.ALSAAudioError as error:
@@ -176,6 +177,7 @@ class AlsaPlayback(_Stream, PlaybackStream):
         super().__init__(pcm)
         self._buffer_samples = int(pcm.info()["buffer_size"])
         self._silence = bytes(2 * (self._buffer_samples - PERIOD_SAMPLES))
+        self.periods = self._buffer_samples // PERIOD_SAMPLES
         self._fill()
 
     def _fill(self) -> None:

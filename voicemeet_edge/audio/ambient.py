@@ -11,8 +11,6 @@ from collections import deque
 
 import numpy as np
 
-from voicemeet_edge.voice.format import Samples
-
 EVERY_FRAMES = 10  # frames between two looks: five a second are enough, and cost nothing
 LOOKS = 50  # ten seconds
 LEAST_LOOKS = 10  # two seconds until something is said
@@ -28,12 +26,12 @@ class AmbientLevel:
         self._levels: deque[float] = deque(maxlen=LOOKS)
         self._frames = 0
 
-    def take(self, frame: Samples) -> None:
-        """Take 20 ms of the near end, after the echo was taken out."""
+    def take(self, pcm: bytes) -> None:
+        """Take 20 ms of the near end, s16le, after the echo was taken out."""
         self._frames += 1
         if self._frames % EVERY_FRAMES:
             return
-        sound = frame.astype(np.float32)
+        sound = np.frombuffer(pcm, np.int16).astype(np.float32)
         power = float(np.dot(sound, sound)) / max(1, len(sound))
         self._levels.append(10 * math.log10(power + 1.0) - 90.3)
 

@@ -11,6 +11,7 @@ import time
 
 from voicemeet_edge.audio.codec import Codec, Encoder
 from voicemeet_edge.audio.frame_sender import FrameSender
+from voicemeet_edge.voice.format import VOICE_RATE
 from voicemeet_edge.voice.packet import RtpAudio, VoiceLink
 
 
@@ -22,7 +23,9 @@ class CallAudio:
         link: VoiceLink,
         codec: Codec,
         loop: asyncio.AbstractEventLoop,
+        rate: int = VOICE_RATE,
     ) -> None:
+        """Prepare; `rate` in Hz is that of the sound to encode."""
         self.link = link
         """Asked by the playback thread for packets before it needs sound."""
         self._control = link.control
@@ -35,6 +38,7 @@ class CallAudio:
         self.playout = codec.playout()
         """Pushed to by whoever receives, pulled by the playback thread; it is made for that."""
         self._codec = codec
+        self._rate = rate
         self._encoder: Encoder | None = None
         self._timestamp = 0  # the RTP clock of this call, counted with the samples
 
@@ -50,7 +54,7 @@ class CallAudio:
     def encode(self, pcm: bytes, samples: int) -> None:
         """Encode one frame, which took `samples` of the RTP clock, and send it; in the capture thread."""
         if self._encoder is None:
-            self._encoder = self._codec.encoder(self._red_payload_type, self._control)
+            self._encoder = self._codec.encoder(self._red_payload_type, self._control, self._rate)
             self._timestamp = self.link.next_timestamp()
         packet = self._encoder.encode(pcm, self._timestamp)
         self.skip(samples)

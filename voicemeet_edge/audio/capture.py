@@ -1,8 +1,9 @@
 """The capture thread's work: microphone, down to 16 kHz, echo canceller, gain, Opus, and off to the loop.
 
-One rule: every period of the microphone meets exactly one far period, in step, before anything else is
-done to it. They are paired as they come and worked on in frames of two: what runs in a wake runs with cold
-caches, so it is done once and not twice.
+One rule: where there is a canceller, every period of the microphone meets exactly one far period, in step,
+before anything else is done to it; where there is none, libopus gets the bytes as the card gave them.
+Periods are paired as they come and worked on in frames of two: what runs in a wake runs with cold caches, so
+it is done once and not twice.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from voicemeet_edge.audio.mixer import Mixer
 from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
 from voicemeet_edge.errors import XrunError
 from voicemeet_edge.voice.decimator import Decimator
-from voicemeet_edge.voice.echo import EchoCanceller
-from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_MS, VOICE_FRAME_SAMPLES, Samples
+from voicemeet_edge.voice.echo import EchoCanceller, Off
+from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_MS, SAMPLE_RATE, VOICE_RATE
+from voicemeet_edge.voice.opus import samples_of
 
 REST_SLACK_S = 0.0004  # s after a frame should be there; woken too early, a second wake would follow
 REST_FRAMES = 50  # frames (1 s) between two looks at the card's own clock: at 500 ppm it moved 0.5 ms
@@ -49,9 +51,13 @@ class CaptureThread:
         self._reference = reference
         self._emit = emit
         self._told_open = False
-        self._mixer = Mixer(VOICE_FRAME_SAMPLES)
+        self._untouched = isinstance(canceller, Off)
+        reference.wanted = not self._untouched
+        self.rate = SAMPLE_RATE if self._untouched else VOICE_RATE
+        """Hz, of what goes to the encoder."""
+        self._mixer = Mixer(int(self.rate * FRAME_S))
         self._decimator = Decimator(2)  # near and far
-        self._half: tuple[bytes, Samples] | None = None  # the frame's first period and its far end
+        self._half: tuple[bytes, bytes] | None = None  # the frame's first period and its far end
         self._served: CallAudio | None = None
         self._last_read = 0.0
         self._gap = True
@@ -108,7 +114,7 @@ class CaptureThread:
             self._gap = True
             self._frame_at = None
             raise
-        far = self._reference.take()
+        far = b"" if self._untouched else self._reference.take()
         if call is None or call is not self.call:
             return  # hung up while we waited: not one more frame leaves
         self._keep_rtp_clock(call)
@@ -118,12 +124,18 @@ class CaptureThread:
         first, first_far = self._half
         self._half = None
         # Joining bytes is a fraction of what joining arrays costs.
-        both = self._decimator.process(b"".join((first, pcm, first_far.data, far.data)))
-        near = self._canceller.process(both[0], both[1])
+        near = first + pcm if self._untouched else self._clean(b"".join((first, pcm, first_far, far)))
         self.ambient.take(near)
-        call.encode(self._mixer.scale(near, self.gain).tobytes(), FRAME_SAMPLES)
+        if self.gain != 1.0:
+            near = self._mixer.scale(samples_of(near), self.gain).tobytes()
+        call.encode(near, FRAME_SAMPLES)
         if self._frame_at is None:
             self._frame_at = self._last_read
+
+    def _clean(self, near_and_far: bytes) -> bytes:
+        """Return the near end without echo, at 16 kHz."""
+        both = self._decimator.process(near_and_far)
+        return self._canceller.process(both[0], both[1]).tobytes()
 
     def _sleep_until_frame(self) -> None:
         """Sleep until both periods of the next frame are there: one wake for each frame instead of two.

@@ -28,6 +28,9 @@ class CaptureStream(Protocol):
 class PlaybackStream(Protocol):
     """An open loudspeaker."""
 
+    periods: int
+    """How many periods its buffer holds."""
+
     def write(self, pcm: bytes) -> None:
         """Block until the card has room for one period (PERIOD_BYTES) and hand it over.
 

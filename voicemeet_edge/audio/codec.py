@@ -22,7 +22,7 @@ class Encoder(Protocol):
     """Turns sound into payloads, by what the line carries."""
 
     def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int] | None:
-        """Take VOICE_FRAME_SAMPLES; returns a payload and its timestamp when there is enough for one."""
+        """Take 20 ms at its rate; returns a payload and its timestamp when there is enough for one."""
 
     def close(self) -> None:
         """Free it."""
@@ -32,11 +32,16 @@ class FixedRateSender:
     """Opus at the one bit rate of the settings, with in-band FEC as strong as the loss."""
 
     def __init__(
-        self, control: SendControl, bitrate: int, complexity: int, red_payload_type: int | None = None
+        self,
+        control: SendControl,
+        bitrate: int,
+        complexity: int,
+        red_payload_type: int | None = None,
+        rate: int = VOICE_RATE,
     ) -> None:
         self._control = control
         self._percent = 0
-        self._encoder = OpusEncoder(bitrate, complexity, fec=True, rate=VOICE_RATE)
+        self._encoder = OpusEncoder(bitrate, complexity, fec=True, rate=rate)
         self._packer = None if red_payload_type is None else RedPacker(red_payload_type)
 
     def encode(self, pcm: bytes, timestamp: int) -> tuple[bytes, int]:
@@ -72,7 +77,7 @@ class PlayoutBuffer(Protocol):
 class Codec(Protocol):
     """Makes both for one call."""
 
-    def encoder(self, red_payload_type: int | None, control: SendControl) -> Encoder:
+    def encoder(self, red_payload_type: int | None, control: SendControl, rate: int) -> Encoder:
         """Called in the capture thread."""
 
     def playout(self) -> PlayoutBuffer:
@@ -88,13 +93,11 @@ class OpusCodec:
         # The first one loads libopus, 16 ms that the first call shall not wait for.
         Playout()
 
-    def encoder(self, red_payload_type: int | None, control: SendControl) -> Encoder:
+    def encoder(self, red_payload_type: int | None, control: SendControl, rate: int) -> Encoder:
         """Return what sends as the line carries, or at a fixed rate when the settings name another one."""
         if self._bitrate != CLEAN_BITRATE:
-            return FixedRateSender(control, self._bitrate, self._complexity, red_payload_type)
-        return VoiceSender(
-            control, complexity=self._complexity, red_payload_type=red_payload_type, rate=VOICE_RATE
-        )
+            return FixedRateSender(control, self._bitrate, self._complexity, red_payload_type, rate)
+        return VoiceSender(control, complexity=self._complexity, red_payload_type=red_payload_type, rate=rate)
 
     def playout(self) -> PlayoutBuffer:
         """Return an empty playout."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-
-from voicemeet_edge.voice.format import PERIOD_SAMPLES, Samples
+from voicemeet_edge.voice.format import PERIOD_BYTES
 
 LIMIT = 16  # periods; a playback thread alone for this long (160 ms) fills it, older frames fall out
 WINDOW = 100  # periods (1 s); how long frames must have stood in the queue before they count as delay
@@ -24,9 +22,10 @@ class EchoReference:
     """A bounded queue of far frames with the counts of its own repairs."""
 
     def __init__(self) -> None:
+        self.wanted = True
+        """Whether somebody takes them; set before there is sound."""
         self._frames: deque[bytes] = deque(maxlen=LIMIT)
-        self._silence: Samples = np.zeros(PERIOD_SAMPLES, np.int16)
-        self._silence.setflags(write=False)
+        self._silence = bytes(PERIOD_BYTES)
         self._least = LIMIT
         self._taken = 0
         self._keep = KEEP
@@ -38,12 +37,14 @@ class EchoReference:
 
     def put(self, pcm: bytes) -> None:
         """Queue a period of s16le; call it before it is written to the card."""
+        if not self.wanted:
+            return
         if len(self._frames) == LIMIT:
             self.slips += 1
         self._frames.append(pcm)
 
-    def take(self) -> Samples:
-        """Return the far frame that belongs to the microphone frame just read, read-only."""
+    def take(self) -> bytes:
+        """Return the far frame, s16le, that belongs to the microphone frame just read."""
         if not self._frames:
             self.gaps += 1
             self._least = self._calm = 0
@@ -58,7 +59,7 @@ class EchoReference:
                 self._keep = max(self._keep - 1, KEEP)
             self._least, self._taken = LIMIT, 0
         # The playback thread may have pushed the last frame out of the bound only, never emptied it.
-        return np.frombuffer(self._frames.popleft(), np.int16)
+        return self._frames.popleft()
 
     def resync(self) -> None:
         """Forget what piled up while the microphone was not read: the same time was lost there."""

@@ -113,7 +113,7 @@ class VoiceEngine:
         if self._closed:
             return
         self.stop_call()
-        self._call = CallAudio(link, self._codec, self._loop)
+        self._call = CallAudio(link, self._codec, self._loop, self._capture.rate)
         self._playback.call = self._call
         self._capture.call = self._call
         self._playback.worker.wake()

@@ -1,7 +1,8 @@
 """The playback thread's work: playout, tones, volume, the far reference, loudspeaker.
 
 One rule: what is written to the card was given to the echo canceller's queue just before. And what is to be
-played is decided when the card has room for it (audio/playback_clock.py), not a period before.
+played is decided when the card has room for it (audio/playback_clock.py), not a period before: but for the
+second half of a frame, about which nothing new can come.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from voicemeet_edge.audio.playback_clock import PlaybackClock
 from voicemeet_edge.audio.tones import TonePlayer
 from voicemeet_edge.audio.worker import PacedSilence, StreamHooks, StreamWorker
 from voicemeet_edge.errors import XrunError
+from voicemeet_edge.voice.format import PERIOD_S
 
 LINGER_S = 0.5  # s of silence after the last sound: lets the card play out, and the next tone start at once
+LEAN_PERIODS = 3  # a card that holds so many can wait for two at a time
 COMMAND_LIMIT = 32  # tones asked for and not yet seen; more is a bug, the oldest are forgotten
 
 
@@ -92,30 +95,40 @@ class PlaybackThread:
             self.commands.popleft()(self._tones)
 
     def _step(self, stream: PlaybackStream | PacedSilence) -> None:
-        rest_s = self._clock.rest(time.monotonic())
+        call, clock = self.call, self._clock
+        lean = stream.periods >= LEAN_PERIODS
+        rest_s = clock.rest(time.monotonic(), lean=lean)
         if rest_s > 0.0:
             time.sleep(rest_s)
         now = time.monotonic()
-        call = self.call
-        speech = None
-        if call is not None:
-            if call.playout.wants_packets():
-                for packet in call.link.receive():
-                    call.receive(packet, now)
-            speech = call.playout.pull_pcm(now, self.gain)
+        if call is not None and call.playout.wants_packets():
+            for packet in call.link.receive():
+                call.receive(packet, now)
+        self._put(stream, call, now, fills=not (lean and clock.is_known))
+        if lean and (call is None or not call.playout.wants_packets()):
+            # The rest of a frame that was decoded: a packet that came meanwhile would change nothing of it.
+            clock.another()
+            self._put(stream, call, now + PERIOD_S, fills=True)
+        if call is not None and not call.heard and call.playout.stats.decoded > 0:
+            call.heard = True
+            self._emit(FirstAudioPlayed(time.monotonic()))
+
+    def _put(
+        self, stream: PlaybackStream | PacedSilence, call: CallAudio | None, now: float, *, fills: bool
+    ) -> None:
+        """Play one period; `fills`: then there should be no more room."""
+        speech = call.playout.pull_pcm(now, self.gain) if call is not None else None
         tone = self._tones.next_frame() if self._tones.active else None
         pcm = self._mixer.mix(speech, tone, self.gain)
         self._reference.put(pcm)
-        watched = self._clock.watched
+        watched = fills and self._clock.watched
         before = time.monotonic() if watched else 0.0
         try:
             stream.write(pcm)
         except XrunError:
             self.worker.xruns += 1
-            self._clock.lost()
             stream.write(pcm)
+            self._clock.full(time.monotonic())
+            return
         if watched:
             self._clock.wrote(before, time.monotonic())
-        if call is not None and not call.heard and call.playout.stats.decoded > 0:
-            call.heard = True
-            self._emit(FirstAudioPlayed(time.monotonic()))

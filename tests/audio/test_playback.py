@@ -1,0 +1,113 @@
+"""The playback side wakes once for each frame, decides no earlier for it, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.audio.doubles import Wire
+from voicemeet_edge.audio import playback
+from voicemeet_edge.audio.call_audio import CallAudio
+from voicemeet_edge.audio.card import PlaybackStream
+from voicemeet_edge.audio.codec import OpusCodec
+from voicemeet_edge.audio.echo_reference import EchoReference
+from voicemeet_edge.audio.playback import PlaybackThread
+from voicemeet_edge.settings import AudioSettings
+from voicemeet_edge.testing.signals import speech_like
+from voicemeet_edge.testing.sound import VirtualCard
+from voicemeet_edge.voice.control import SendControl
+from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_BYTES, PERIOD_S, SAMPLE_RATE
+from voicemeet_edge.voice.packet import RtpAudio
+
+FRAMES = 200
+
+
+class ToldTime:
+    """The clock and the sleep of a module, as a test tells them."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Loudspeaker(PlaybackStream):
+    """Takes a period each 10 ms of the told time, full from the start."""
+
+    def __init__(self, told: ToldTime, periods: int) -> None:
+        self.periods = periods
+        self.written: list[tuple[float, bytes]] = []
+        """When each was written, and what."""
+        self.least_left_s = 1.0
+        self._told = told
+        self._began = told.now
+        self._until_s = periods * PERIOD_S
+
+    def write(self, pcm: bytes) -> None:
+        left = self._began + self._until_s - self._told.now
+        self.least_left_s = min(self.least_left_s, left)
+        self._told.now += max(left - (self.periods - 1) * PERIOD_S, 0.0) + 0.00002
+        self._until_s += PERIOD_S
+        self.written.append((self._told.now, pcm))
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Talking(Wire):
+    """A wire from which a frame comes each 20 ms of the told time."""
+
+    def __init__(self, told: ToldTime) -> None:
+        super().__init__()
+        self._told = told
+        self._next = told.now
+        encoder = OpusCodec(AudioSettings()).encoder(None, SendControl(0.0), SAMPLE_RATE)
+        said = speech_like(FRAMES * FRAME_S)
+        self.waiting = []
+        for number in range(FRAMES):
+            pcm = said[number * FRAME_SAMPLES :][:FRAME_SAMPLES].tobytes()
+            packet = encoder.encode(pcm, number * FRAME_SAMPLES)
+            assert packet is not None
+            self.waiting.append(packet[0])
+        self.asked = 0
+        self.number = 0
+
+    def receive(self) -> list[RtpAudio]:
+        self.asked += 1
+        packets = []
+        while self._next <= self._told.now and self.number < FRAMES:
+            payload, number = self.waiting[self.number], self.number
+            packets.append(RtpAudio(number, number * FRAME_SAMPLES, 7, payload, self._next))
+            self._next += FRAME_S
+            self.number += 1
+        return packets
+
+
+@pytest.mark.parametrize(("periods", "in_a_wake"), [(4, 2), (3, 2), (2, 1)])
+async def test_a_frame_takes_one_wake_where_the_card_has_room_for_both_of_its_periods(
+    periods: int, in_a_wake: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ToldTime()
+    monkeypatch.setattr(playback, "time", told)
+    reference = EchoReference()
+    side = PlaybackThread(VirtualCard(None), reference, lambda _event: None, real_time=False)
+    wire = Talking(told)
+    side.call = call = CallAudio(wire, OpusCodec(AudioSettings()), asyncio.get_running_loop())
+    stream = Loudspeaker(told, periods)
+    steps = 0
+    while told.now < 1000.0 + (FRAMES - 10) * FRAME_S:
+        side._step(stream)
+        steps += 1
+    call.sender.stop()
+    assert len(stream.written) / steps == pytest.approx(in_a_wake, rel=0.1)
+    stats = call.playout.stats
+    assert (stats.late, stats.broken, stats.resyncs) == (0, 0, 0)
+    assert stats.concealed_samples == 0
+    assert all(len(pcm) == PERIOD_BYTES for _, pcm in stream.written)
+    # It never runs dry, and by now the card holds no more than it needs to.
+    assert stream.least_left_s > (periods - in_a_wake) * PERIOD_S - 0.002
