@@ -179,3 +179,17 @@ def test_a_report_ends_the_call_and_gives_a_receipt(machine: Machine) -> None:
         """,
     )
     assert said.split()[-1] == "0"
+
+
+def test_a_device_that_stands_still_is_started_again_by_the_watchdog(machine: Machine) -> None:
+    inside(
+        machine,
+        """
+        before=$(restarts voicemeet-edge)
+        kill -STOP "$(pid voicemeet-edge)"
+        again() { [ "$(restarts voicemeet-edge)" -gt "$before" ]; }
+        until_true 120 "the watchdog ends it, and systemd starts it" again
+        until_true 120 "it is ready again" says voicemeet-edge "Ready: press call"
+        words_of voicemeet-edge -b | grep -q "Watchdog timeout" || fail "it was not the watchdog"
+        """,
+    )
