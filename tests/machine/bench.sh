@@ -1,7 +1,7 @@
 # What the scripts of the tests share, inside the machine: `. /run/bench/bench.sh` first.
 # Two devices: "box" on sound card Loopback and lines GPIO17/22/27, "peer" on card Peer and lines PEER17/22/27.
 SIM=/sys/kernel/config/gpio-sim
-LINES="17 22 27 23 24 25 5 6 13 19"
+LINES="17 22 27 23 24 25 5 6 12 13 16 19"
 HUB_SETTINGS=/etc/voicemeet/hub.toml
 BOX_SETTINGS=/boot/firmware/voicemeet.toml
 
@@ -46,7 +46,8 @@ gpio_chip() {
     modprobe -q gpio-sim
     [ "$(cat "$SIM/$1/live" 2>/dev/null)" = 1 ] || make_chip "$1" "$2"
     local line
-    for line in 17 27; do pull "$1" $line pull-up; done
+    for line in 5 17 27; do pull "$1" $line pull-up; done
+    pull "$1" 12 pull-down # the housing is shut
 }
 make_chip() {
     mkdir -p "$SIM/$1/bank0"
@@ -64,7 +65,9 @@ make_chip() {
 line() { echo "/sys/devices/platform/$(cat "$SIM/$1/dev_name")/$(cat "$SIM/$1/bank0/chip_name")/sim_gpio$2"; }
 pull() { echo "$3" >"$(line "$1" "$2")/pull"; }
 press() { pull "$1" "$2" pull-down; sleep "${3:-0.3}"; pull "$1" "$2" pull-up; }
-lit() { [ "$(cat "$(line "$1" 22)/value")" = 1 ]; }
+high() { [ "$(cat "$(line "$1" "$2")/value")" = 1 ]; }
+low() { ! high "$1" "$2"; }
+lit() { high "$1" 22; }
 
 # steady NAME: the lamp has full, steady light: an open microphone, and nothing else shows that. Few processes, or
 # it takes seconds on a machine that is busy.
@@ -89,6 +92,8 @@ status() { systemctl show -P StatusText "$1"; }
 says() { status "$1" | grep -q "$2"; }
 state() { systemctl show -P ActiveState "$1"; }
 is_active() { [ "$(state "$1")" = active ]; }
+is_inactive() { [ "$(state "$1")" = inactive ]; }
+has_failed() { [ "$(state "$1")" = failed ]; }
 pid() { systemctl show -P MainPID "$1"; }
 # talks UNIT: in a call whose line stands; "In a call, the line is lost …" is another sentence.
 talks() { [ "$(status "$1")" = "In a call" ]; }
@@ -136,6 +141,30 @@ END
     mv "$1.new" "$1"
 }
 
+# more_lines POOL: the box has a bell for another pool on GPIO5, a relay on GPIO16 and a contact on GPIO12.
+more_lines() {
+    sed -i -e "s/^\[panel\]/&\nkeypad = [\"GPIO5 $1\"]\nrelay_line = \"GPIO16\"\nrelay_s = 4\ntamper_line = \"GPIO12\"/" \
+        $BOX_SETTINGS
+}
+
+# new_key: for the settings that are written from here on, and for the peer when it starts again.
+new_key() {
+    local file key
+    key=$(voicemeet-edge keygen | head -n 1)
+    for file in /run/bench/backend.toml /run/peer/voicemeet.toml; do
+        [ ! -e $file ] || sed -i "s/^intercom_keys = .*/intercom_keys = [\"$key\"]/" $file
+    done
+}
+
+# in_its_place UNIT COMMAND: a unit with the device's sandbox and cgroup for another command.
+in_its_place() {
+    sed -e "s#^ExecStart=.*#ExecStart=$2#" -e "s#^Type=.*#Type=exec#" -e "s#^Restart=.*#Restart=no#" \
+        -e "/^WatchdogSec=/d" -e "s#^RuntimeDirectory=.*#RuntimeDirectory=$1#" \
+        -e "s#%t/voicemeet-edge#%t/$1#" -e "/^OnFailure=/d" -e "/^Conflicts=/d" \
+        /usr/lib/systemd/system/voicemeet-edge.service >"/run/systemd/system/$1.service"
+    systemctl daemon-reload
+}
+
 # A second device: a copy of the unit with places of its own.
 second_device() {
     sed -e "s#/boot/firmware/voicemeet.toml#/run/peer/voicemeet.toml#g" \
@@ -170,11 +199,11 @@ ready_after() {
     echo $(((to - from) / 1000))
 }
 
-# become UNIT NAME SENTENCE: press call until the device says so; a press may be swallowed as a bounce.
+# become UNIT NAME SENTENCE [LINE]: press call, or another line, until the device says so; a press may be swallowed as a bounce.
 become() {
     local tries
     for tries in 1 2 3; do
-        press "$2" 17
+        press "$2" "${4:-17}"
         for _ in 1 2 3 4 5 6 7 8 9 10; do
             says "$1" "$3" && return
             sleep 1

@@ -45,6 +45,8 @@ def test_the_hub_runs_its_own_coturn_though_debians_is_enabled(machine: Machine)
         pgrep -u voicemeet-hub -c turnserver
         pgrep -c turnserver
         voicemeet-edge device-settings | sed '/^\\[call\\]/,$d' >/run/bench/backend.toml
+        printf '[security]\\nintercom_keys = []\\n' >>/run/bench/backend.toml
+        new_key
         grep -c apikey /run/bench/backend.toml
         is_active voicemeet-hub || fail "the hub stands no more"
         """,
@@ -74,6 +76,7 @@ def test_lines_that_come_late_are_found(machine: Machine) -> None:
         sound_cards
         gpio_chip other OTHER
         device_settings $BOX_SETTINGS Loopback GPIO caller
+        more_lines workshop
         failed_once() { words_of voicemeet-edge | grep -q "no GPIO line is called"; }
         until_true 60 "the missing line is named" failed_once
         gpio_chip box GPIO
@@ -99,6 +102,31 @@ def test_the_sandbox_is_as_tight_as_promised(machine: Machine) -> None:
     )
     scores = [float(line.split()[-1]) for line in said.splitlines()]
     assert all(score <= limit for score, limit in zip(scores, (1.5, 1.2, 0.5), strict=True)), scores
+
+
+def test_the_kernel_keeps_the_device_to_its_memory_and_its_devices(machine: Machine) -> None:
+    (machine.share / "look.sh").write_text(
+        "for device in /dev/null /dev/gpiochip0 /dev/snd/controlC0 /dev/vda /dev/kmsg /dev/ttyS0; do\n"
+        "    (: <$device) 2>/dev/null && echo open $device || echo closed $device\n"
+        "done >/run/looked\n"
+    )
+    said = inside(
+        machine,
+        """
+        cat /sys/fs/cgroup/system.slice/voicemeet-edge.service/memory.max
+        in_its_place look "+/bin/sh /run/bench/look.sh" # by root: only the device policy is left
+        systemctl start look
+        until_true 30 "it has looked" is_inactive look
+        cat /run/looked
+        """,
+    )
+    opened = ("/dev/null", "/dev/gpiochip0", "/dev/snd/controlC0")
+    closed = ("/dev/vda", "/dev/kmsg", "/dev/ttyS0")
+    assert said.split() == [
+        str(384 * 1024 * 1024),
+        *(word for name in opened for word in ("open", name)),
+        *(word for name in closed for word in ("closed", name)),
+    ]
 
 
 def alike(said: Path, heard: Path) -> float:
@@ -179,6 +207,71 @@ def test_a_report_ends_the_call_and_gives_a_receipt(machine: Machine) -> None:
         """,
     )
     assert said.split()[-1] == "0"
+
+
+def test_the_door_lets_go_though_who_opened_it_is_stopped(machine: Machine) -> None:
+    said = inside(
+        machine,
+        """
+        in_its_place door "/usr/bin/voicemeet-edge door --config %d/voicemeet.toml"
+        low box 16 || fail "the relay is drawn at rest"
+        systemctl start door
+        until_true 60 "the relay is drawn" high box 16
+        begin=$(date +%s%N)
+        kill -STOP "$(pid door)"
+        until_true 60 "the relay is let go" low box 16
+        echo "let go after $((($(date +%s%N) - begin) / 1000000)) ms"
+        grep '^State' "/proc/$(pid door)/status"
+        kill -CONT "$(pid door)"
+        until_true 60 "it ends" is_inactive door
+        systemctl show -P Result door
+        """,
+    )
+    print(said)
+    assert "State:\tT (stopped)" in said
+    assert said.split()[-1] == "success"
+
+
+def test_an_open_housing_ends_the_call_and_the_box_until_it_has_a_new_key(machine: Machine) -> None:
+    said = inside(
+        machine,
+        """
+        call_up
+        grep -c 'intercom_keys = \\["' $BOX_SETTINGS
+        pull box 12 pull-up
+        until_true 60 "the box is out of order" has_failed voicemeet-edge
+        until_true 60 "the peer is told" says voicemeet-peer "Ready: press call"
+        words_of voicemeet-peer | grep -c tampered
+        erased() { ! grep -q 'intercom_keys = \\["' $BOX_SETTINGS; }
+        until_true 60 "the key is erased" erased
+        pull box 12 pull-down
+        device_settings $BOX_SETTINGS Loopback GPIO caller # with the old key
+        systemctl restart voicemeet-edge; echo "again: $?"
+        systemctl show -P ExecMainStatus voicemeet-edge
+        """,
+    )
+    print(said)
+    assert said.split() == ["1", "1", "again:", "1", "78"]
+
+
+def test_a_bell_rings_in_its_own_pool(machine: Machine) -> None:
+    inside(
+        machine,
+        """
+        new_key
+        device_settings $BOX_SETTINGS Loopback GPIO caller
+        sed -i 's/^pool = .*/pool = "lobby"/' $BOX_SETTINGS
+        more_lines frontdesk
+        systemctl restart voicemeet-peer & systemctl restart voicemeet-edge; wait
+        until_true 60 "box ready" says voicemeet-edge "Ready: press call"
+        until_true 60 "peer ready" says voicemeet-peer "Ready: press call"
+        become voicemeet-edge box "Looking\\|Ringing" 5
+        until_true 60 "peer rings" says voicemeet-peer "Ringing"
+        press box 5
+        until_true 60 "box idle" says voicemeet-edge "Ready: press call"
+        until_true 60 "peer idle" says voicemeet-peer "Ready: press call"
+        """,
+    )
 
 
 def test_a_device_that_stands_still_is_started_again_by_the_watchdog(machine: Machine) -> None:
