@@ -15,6 +15,8 @@ from imaging.project import PROJECT, Build
 from imaging.steps import BuildError, remove
 
 MIB = 1 << 20
+SECTOR = 512
+BLANK_BYTES = 64 << 10  # of data: what the device takes for a partition that was never used (`preinit`)
 CARD_MIB = 128
 STATE_MIB = 8
 DATA_MIB = 8
@@ -108,6 +110,24 @@ def _config(name: str, sizes: Sizes) -> str:
             "",
         ]
     )
+
+
+def partition_start(disk: Path, name: str) -> int:
+    """Byte where the partition of that name starts, from the image's GPT."""
+    with disk.open("rb") as file:
+        table = file.read(34 * SECTOR)
+    for number in range(128):
+        entry = table[2 * SECTOR + 128 * number :][:128]
+        if entry[56:].decode("utf-16-le").rstrip("\0") == name:
+            return int.from_bytes(entry[32:40], "little") * SECTOR
+    raise LookupError(name)
+
+
+def blank_data(disk: Path) -> None:
+    """Write out the zeros that data begins with: a block map leaves holes alone, and flashing forgets."""
+    with disk.open("r+b") as file:
+        file.seek(partition_start(disk, "data"))
+        file.write(bytes(BLANK_BYTES))
 
 
 def firmware_files(build: Build, out: Path) -> None:

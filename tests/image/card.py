@@ -6,18 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SECTOR = 512
-
-
-def partition_start(disk: Path, name: str) -> int:
-    """Byte where the partition of that name starts, from the image's GPT."""
-    with disk.open("rb") as file:
-        table = file.read(34 * SECTOR)
-    for number in range(128):
-        entry = table[2 * SECTOR + 128 * number :][:128]
-        if entry[56:].decode("utf-16-le").rstrip("\0") == name:
-            return int.from_bytes(entry[32:40], "little") * SECTOR
-    raise LookupError(name)
+from imaging.disk import partition_start
 
 
 def _fat(disk: Path) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from imaging.disk import partition_start
 
 from tests.image import card
 from tests.image.board import RaspberryPi3, VirtBoard
@@ -73,7 +74,7 @@ def test_a_damaged_kernel_is_not_started(own_card: Callable[[], System]) -> None
     """U-Boot's script finds the wrong sum; with the other slot whole, that one starts."""
     disk = own_card()
     card.put(disk.disk, "boot.env", f"extra={SHELL_WORDS}\n")
-    start_a, start_b = (card.partition_start(disk.disk, name) for name in ("root_a", "root_b"))
+    start_a, start_b = (partition_start(disk.disk, name) for name in ("root_a", "root_b"))
     slot = system.CACHE / "out" / f"{ARM64}.slot"
     with disk.disk.open("r+b") as file, slot.open("rb") as source:
         file.seek(start_b)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from imaging.disk import partition_start
 
 from tests.image import card
 from tests.image.builder import build, flash
@@ -44,7 +45,7 @@ def test_data_opens_on_its_own_board_only(encrypted: System) -> None:
         machine.power_off()
     assert first[:2] == ["crypto_LUKS", "/dev/mapper/voicemeet-data"]
     assert first[3:] == ["as it was", "1"]
-    start = card.partition_start(encrypted.disk, "data")
+    start = partition_start(encrypted.disk, "data")
     with encrypted.disk.open("rb") as file:
         file.seek(start)
         assert b"secret-of-the-hub" not in file.read()

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from imaging.disk import partition_start
 
-from tests.image import card
 from tests.image.board import VirtBoard
 from tests.image.conftest import ARM64
 from tests.machine import system
@@ -27,7 +27,7 @@ LIMIT_S = 600.0  # s until they come; ten on two quiet cores
 def both_slots(own_card: Callable[[], System]) -> System:
     """A card with the same system in both slots."""
     made = own_card()
-    start = card.partition_start(made.disk, "root_b")
+    start = partition_start(made.disk, "root_b")
     with made.disk.open("r+b") as file, (system.CACHE / "out" / f"{ARM64}.slot").open("rb") as source:
         file.seek(start)
         shutil.copyfileobj(source, file, 1 << 20)
@@ -69,7 +69,7 @@ def test_a_damaged_copy_of_the_boot_state_is_taken_for_what_it_is(
     BootState(["B", "A"], {"A": 1, "B": 2}).write(both_slots.disk)
     with both_slots.disk.open("r+b") as file:
         for copy in damaged:
-            file.seek(card.partition_start(both_slots.disk, "bootstate") + copy * COPY_BYTES + 20)
+            file.seek(partition_start(both_slots.disk, "bootstate") + copy * COPY_BYTES + 20)
             file.write(b"damaged")
     expected = BootState.read(both_slots.disk)
     slot = expected.choose()

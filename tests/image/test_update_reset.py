@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from imaging.disk import partition_start
 
 from tests.image import card
 from tests.image.builder import build, flash
@@ -60,7 +61,7 @@ def test_what_the_panel_asks_for_sets_it_back(station: Station) -> None:
 def test_a_data_partition_that_cannot_be_read_is_made_anew_and_it_says_so(station: Station) -> None:
     station.off()
     with station.disk.open("r+b") as file:
-        file.seek(card.partition_start(station.disk, "data"))
+        file.seek(partition_start(station.disk, "data"))
         file.write(b"\x55" * (4 << 20))
     said = station.ask(
         "cat /run/voicemeet/data-remade; ls /boot/firmware; systemctl is-system-running --wait"

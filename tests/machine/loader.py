@@ -11,7 +11,8 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.image.card import partition_start
+from imaging.disk import partition_start
+
 from tests.machine.qemu import System
 from tests.machine.system import TOP
 
