@@ -47,7 +47,6 @@ gpio_chip() {
     [ "$(cat "$SIM/$1/live" 2>/dev/null)" = 1 ] || make_chip "$1" "$2"
     local line
     for line in 5 17 27; do pull "$1" $line pull-up; done
-    pull "$1" 12 pull-down # the housing is shut
 }
 make_chip() {
     mkdir -p "$SIM/$1/bank0"
@@ -141,11 +140,14 @@ END
     mv "$1.new" "$1"
 }
 
-# more_lines POOL: the box has a bell for another pool on GPIO5, a relay on GPIO16 and a contact on GPIO12.
+# more_lines POOL: the box has a bell for another pool on GPIO5 and a relay on GPIO16.
 more_lines() {
-    sed -i -e "s/^\[panel\]/&\nkeypad = [\"GPIO5 $1\"]\nrelay_line = \"GPIO16\"\nrelay_s = 4\ntamper_line = \"GPIO12\"/" \
-        $BOX_SETTINGS
+    sed -i -e "s/^\[panel\]/&\nkeypad = [\"GPIO5 $1\"]\nrelay_line = \"GPIO16\"\nrelay_s = 4/" $BOX_SETTINGS
 }
+
+# shut: while it runs, the housing's contact on GPIO12 is closed. A real one is stronger than the line's own pull, which
+# the simulated line takes for the same thing: it opens as the device asks for it.
+shut() { while :; do pull box 12 pull-down; sleep 0.1; done; }
 
 # new_key: for the settings that are written from here on, and for the peer when it starts again.
 new_key() {
@@ -167,7 +169,7 @@ in_its_place() {
 
 # A second device: a copy of the unit with places of its own.
 second_device() {
-    sed -e "s#/boot/firmware/voicemeet.toml#/run/peer/voicemeet.toml#g" \
+    sed -e "/^Conflicts=/d" -e "s#/boot/firmware/voicemeet.toml#/run/peer/voicemeet.toml#g" \
         -e "s#RuntimeDirectory=voicemeet-edge#RuntimeDirectory=voicemeet-peer#" \
         -e "s#%t/voicemeet-edge#%t/voicemeet-peer#" \
         /usr/lib/systemd/system/voicemeet-edge.service >/run/systemd/system/voicemeet-peer.service

@@ -236,6 +236,11 @@ def test_an_open_housing_ends_the_call_and_the_box_until_it_has_a_new_key(machin
     said = inside(
         machine,
         """
+        sed -i 's/^\\[panel\\]/&\\ntamper_line = "GPIO12"/' $BOX_SETTINGS
+        shut & closed=$!
+        systemctl restart voicemeet-edge
+        until_true 60 "box ready" says voicemeet-edge "Ready: press call"
+        kill $closed
         call_up
         grep -c 'intercom_keys = \\["' $BOX_SETTINGS
         pull box 12 pull-up
@@ -244,7 +249,6 @@ def test_an_open_housing_ends_the_call_and_the_box_until_it_has_a_new_key(machin
         words_of voicemeet-peer | grep -c tampered
         erased() { ! grep -q 'intercom_keys = \\["' $BOX_SETTINGS; }
         until_true 60 "the key is erased" erased
-        pull box 12 pull-down
         device_settings $BOX_SETTINGS Loopback GPIO caller # with the old key
         systemctl restart voicemeet-edge; echo "again: $?"
         systemctl show -P ExecMainStatus voicemeet-edge
