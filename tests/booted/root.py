@@ -3,7 +3,7 @@
 One rule: everything is fetched here, so that the system itself needs no network: what scripts/install fetches
 by apt is installed already, or lies in the tree where apt looks for it; what pip fetches has its own folder.
 
-`python -m tests.booted.root` makes all of it, and prints where it is.
+`PYTHONPATH=image-build python -m tests.booted.root` makes all of it, and prints where it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -64,7 +63,6 @@ def kept(name: str, ingredients: str, make: Callable[[Path], None]) -> Path:
 
 def mirror() -> str | None:
     """Return the mirror of Debian that this machine uses; None where its apt names none."""
-    sys.path.insert(0, str(TOP / "image-build"))
     from imaging.mirror import own_mirror
 
     return own_mirror()
@@ -78,7 +76,6 @@ def needed() -> list[str]:
 
 def debian(release: Release) -> Path:
     """Return the tree of a Debian; a bare one has an archive in it of all that scripts/install fetches."""
-    sys.path.insert(0, str(TOP / "image-build"))
     from imaging.toolroot import KEYRING
 
     packages = PERSON.split() + ([] if release.is_bare else needed())

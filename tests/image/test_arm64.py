@@ -6,13 +6,13 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from imaging.disk import partition_start
+from imaging.slot import extract
 
 from tests.image import card
 from tests.image.board import RaspberryPi3, VirtBoard
@@ -94,9 +94,6 @@ def test_raspi3b_comes_up_from_its_card(own_card: Callable[[], System], tmp_path
     card.put(disk.disk, "voicemeet.toml", SETTINGS)
     tree = tmp_path / "board.dtb"
     slot = system.CACHE / "out" / f"{ARM64}.slot"
-    sys.path.insert(0, str(system.TOP / "image-build"))
-    from imaging.slot import extract
-
     extract(slot, "dtb_bcm2837-rpi-3-b", tree)
     # What voicemeet-console.service says when the device has said READY to systemd, or has given up.
     said = RaspberryPi3(disk, system.CACHE, tree).watch(r"VoiceMeet Edge .*, slot a\r?\n  .*\n", 1500)

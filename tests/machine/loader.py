@@ -6,20 +6,15 @@ none, so its "firmware" is here: the same boot state in the same place, the same
 
 from __future__ import annotations
 
-import sys
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imaging import slot as slots
 from imaging.disk import partition_start
+from imaging.steps import BuildError
 
 from tests.machine.qemu import System
-from tests.machine.system import TOP
-
-sys.path.insert(0, str(TOP / "image-build"))
-
-from imaging import slot as slots
-from imaging.steps import BuildError
 
 COPY_BYTES = 0x4000
 STARTS = 3

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from imaging.debs import EDGE
 
 from voicemeet_edge.cli import EX_CONFIG
 
@@ -205,11 +206,6 @@ def test_the_boards_watchdog_is_set_by_package_and_installer() -> None:
     match = re.search(r"Goes to /(\S+):", file.read_text().splitlines()[0])
     assert match is not None
     place = match[1]
-    sys.path.insert(0, str(PROJECT / "image-build"))
-    try:
-        from imaging.debs import EDGE
-    finally:
-        sys.path.pop(0)
     assert ("systemd/watchdog.conf", place) in EDGE.extra_files
     installer = (PROJECT / "scripts" / "install").read_text()
     assert f"install -D -m 0644 systemd/watchdog.conf /{place}" in installer
