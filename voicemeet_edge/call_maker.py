@@ -32,6 +32,11 @@ from voicemeet_edge.voice.control import LineMemory
 from voicemeet_edge.voice.packet import RtpAudio
 
 
+def load_call_parts() -> None:
+    """Load what only a call needs, with aiortc: a sixth of all. The first press would wait for it."""
+    import voicemeet_edge.webrtc.peer  # noqa: F401
+
+
 class CallMaker:
     """Searches and sessions of one device.
 
@@ -93,7 +98,7 @@ class CallMaker:
         is_eager: bool = True,
     ) -> CallSession:
         """Return the session of a match; `is_eager`: it may speak before the other side was chosen."""
-        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see daemon.py
+        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see load_call_parts
 
         parts = SessionParts(
             self._backend,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import signal
 from collections.abc import Callable, Coroutine
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from voicemeet_edge.app import Device
 from voicemeet_edge.build import sound_card
 from voicemeet_edge.call.observed import Observed, ResetAsked, Tampered, VolumeChosen
+from voicemeet_edge.call_maker import load_call_parts
 from voicemeet_edge.errors import EnvironmentFault, SettingsError
 from voicemeet_edge.health_report import HealthReport
 from voicemeet_edge.panel.opening import open_panel
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 FRESH_SETTINGS = Path("/run/voicemeet/voicemeet.toml")  # where the unit's ExecReload= puts them
 SYSTEM_LOOK_S = 60.0  # s between two looks at what the image says of itself
-CALL_ONLY = "voicemeet_edge.webrtc.peer"  # what only a call needs, with aiortc: a sixth of all that is loaded
 READY_LIMIT_S = 10.0  # s; a part that neither works nor names a fault by then is told of as it is
 
 
@@ -120,7 +119,7 @@ class _Service:
             pass
         self._ready, self._said = True, self.board.sentence
         self.notifier.ready(self._said)
-        await asyncio.to_thread(importlib.import_module, CALL_ONLY)
+        await asyncio.to_thread(load_call_parts)
         settle_memory()
 
 

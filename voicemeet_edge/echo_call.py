@@ -145,7 +145,7 @@ class _Party:
         self.ended = asyncio.Event()
         self.reason = EndReason.FAILED
         self.audio: CallAudio | None = None
-        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see daemon.py
+        from voicemeet_edge.webrtc.peer import new_certificate  # only here: see call_maker.load_call_parts
 
         parts = SessionParts(
             pair.backend,

@@ -89,7 +89,7 @@ class MediaPath:
             self.drop(prepared)
         if self._closed or attempt in self._peers:
             return
-        from voicemeet_edge.webrtc.peer import Peer  # only here: see daemon.py
+        from voicemeet_edge.webrtc.peer import Peer  # only here: see call_maker.load_call_parts
 
         peer = Peer(
             self._options,

@@ -29,6 +29,7 @@ from voicemeet_edge.build import sound_card
 from voicemeet_edge.call import observed
 from voicemeet_edge.call.commands import WordsKnown
 from voicemeet_edge.call.observed import Observed
+from voicemeet_edge.call_maker import load_call_parts
 from voicemeet_edge.panel.interface import ButtonEvent
 from voicemeet_edge.panel.opening import NoPanel
 from voicemeet_edge.settings import Settings
@@ -154,6 +155,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     card = sound_card(settings)
     device = Device(settings, panel, card, observe=show)
+    load_call_parts()
     settle_memory()
     running = asyncio.create_task(device.run())
     listening = asyncio.create_task(_listen(panel, device, card, stop))

@@ -18,6 +18,7 @@ from voicemeet_edge.app import Device
 from voicemeet_edge.audio.devices import list_devices
 from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.build import sound_card
+from voicemeet_edge.call_maker import load_call_parts
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.speech import write_speech
 from voicemeet_edge.errors import LocalError
@@ -51,6 +52,7 @@ async def interactive_demo(port: int, out: Path | None, *, lan: bool = False) ->
             quitting = asyncio.Event()
             _explain(info, settings, directory)
             panel = open_panel(settings.panel, on_quit=quitting.set)
+            await asyncio.to_thread(load_call_parts)
             device = Device(settings, panel, sound_card(settings))
             running = asyncio.create_task(device.run())
             stopped = asyncio.create_task(quitting.wait())
