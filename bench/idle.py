@@ -144,12 +144,12 @@ def device(config: Path) -> None:
     """Be the device: all of it is real but the lines, which are in memory."""
     from voicemeet_edge import daemon
     from voicemeet_edge.cli_common import run_until_signal
-    from voicemeet_edge.panel import opening
-    from voicemeet_edge.panel.gpiod_factory import GpiodFactory
+    from voicemeet_edge.panel import gpiod_factory
     from voicemeet_edge.settings import Settings
     from voicemeet_edge.testing.gpio import FakeGpiod
 
-    setattr(opening, "GpiodFactory", lambda: GpiodFactory(FakeGpiod()))  # noqa: B010 - a class, to mypy
+    real = gpiod_factory.GpiodFactory
+    setattr(gpiod_factory, "GpiodFactory", lambda: real(FakeGpiod()))  # noqa: B010 - a class, to mypy
     run_until_signal(daemon.run_device(Settings.load(config), config))
 
 
