@@ -51,6 +51,7 @@ PURE = (
     "audio.tones",
     "backend.admission",
     "backend.fields",
+    "backend.ice_server",
     "backend.verbs",
     "call.actions",
     "call.commands",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.audio.doubles import Events, Wire, engine
+from tests.audio.told_time import ToldTime
 from voicemeet_edge.audio import capture
 from voicemeet_edge.audio.call_audio import CallAudio
 from voicemeet_edge.audio.capture import CaptureThread
@@ -128,19 +129,6 @@ async def test_each_period_of_the_microphone_meets_its_far_period() -> None:
         ([6, 7], [6000, 7000]),
         ([8, 9], [8000, 9000]),
     ]
-
-
-class ToldTime:
-    """The clock and the sleep of a module, as a test tells them."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.mark.parametrize("lost_frames", [0, 2, 50])

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.audio.doubles import Wire
+from tests.audio.told_time import ToldTime
 from voicemeet_edge.audio import playback
 from voicemeet_edge.audio.call_audio import CallAudio
 from voicemeet_edge.audio.card import PlaybackStream
@@ -21,19 +22,6 @@ from voicemeet_edge.voice.format import FRAME_S, FRAME_SAMPLES, PERIOD_BYTES, PE
 from voicemeet_edge.voice.packet import RtpAudio
 
 FRAMES = 200
-
-
-class ToldTime:
-    """The clock and the sleep of a module, as a test tells them."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Loudspeaker(PlaybackStream):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicemeet_edge.backend.ice_server import IceServer
 from voicemeet_edge.backend.verbs import (
     Desks,
     DeskState,
@@ -16,7 +17,6 @@ from voicemeet_edge.backend.verbs import (
     DoorsRequest,
     EndedRequest,
     ErrorReply,
-    IceServer,
     LeaveRequest,
     ListedDoor,
     MatchedReply,

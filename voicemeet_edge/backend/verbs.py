@@ -21,6 +21,7 @@ from voicemeet_edge.backend.fields import (
     read_text,
     read_token,
 )
+from voicemeet_edge.backend.ice_server import IceServer, read_ice_servers
 from voicemeet_edge.errors import MessageError
 from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
@@ -29,9 +30,6 @@ VERB_PATH = "/functions/v1/voicemeet"  # below the base URL; where an Edge Funct
 REALTIME_PATH = "/realtime/v1/websocket"  # below the base URL, as Supabase's own clients expect it
 MAX_REQUEST_BYTES = 16 * 1024  # bytes; an honest body is below 2 kB, mostly below 300
 MAX_REPLY_BYTES = 64 * 1024  # bytes; an honest reply is below 4 kB, with 24 desks or 100 doors below 60
-MAX_ICE_SERVERS = 8  # Cloudflare gives 2, the hub 2
-MAX_ICE_URLS = 12  # per server; Cloudflare gives 6
-MAX_ICE_TEXT = 512  # characters of one URL, user name or credential
 MAX_PASS_CHARS = 128  # characters of a pass as somebody may send it; in its one form it has 26
 MAX_MESSAGE = 300  # characters of an error's sentence
 MAX_LEGS = 24  # desks that one caller rings at once; each is a call with some five messages, on one socket
@@ -251,39 +249,6 @@ class EndedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class IceServer:
-    """One STUN or TURN server; `username` and `credential` are None for STUN."""
-
-    urls: tuple[str, ...]
-    username: str | None = None
-    credential: Secret | None = None
-
-    @classmethod
-    def parse(cls, body: object) -> IceServer:
-        """Read one entry of `ice_servers`; `urls` may be one string, as the W3C type allows."""
-        fields = read_object(body)
-        urls = fields.get("urls")
-        listed = [urls] if isinstance(urls, str) else urls
-        if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_ICE_URLS:
-            raise MessageError("urls must be a short list")
-        for url in listed:
-            if not isinstance(url, str) or not 0 < len(url) <= MAX_ICE_TEXT:
-                raise MessageError("urls must hold short texts")
-        if "username" not in fields and "credential" not in fields:
-            return cls(tuple(listed))
-        credential = Secret(read_text(fields, "credential", MAX_ICE_TEXT))
-        return cls(tuple(listed), read_text(fields, "username", MAX_ICE_TEXT), credential)
-
-    def serialize(self) -> dict[str, object]:
-        """Return the entry as the browser's RTCIceServer takes it."""
-        out: dict[str, object] = {"urls": list(self.urls)}
-        if self.username is not None and self.credential is not None:
-            out["username"] = self.username
-            out["credential"] = self.credential.reveal()
-        return out
-
-
-@dataclass(frozen=True, slots=True)
 class SessionReply:
     """A fresh device token and its life in seconds."""
 
@@ -363,7 +328,7 @@ class MatchedReply:
             peer_role=_ROLES[role],
             token=read_token(fields, "token"),
             token_ttl_s=read_seconds(fields, "token_ttl_s"),
-            ice_servers=_ice_servers(fields),
+            ice_servers=read_ice_servers(fields),
             ttl_s=read_seconds(fields, "ttl_s", 172_800.0),
             max_call_s=read_seconds(fields, "max_call_s"),
         )
@@ -502,7 +467,7 @@ class RenewReply:
         return cls(
             read_token(fields, "token"),
             read_seconds(fields, "token_ttl_s"),
-            _ice_servers(fields),
+            read_ice_servers(fields),
             read_seconds(fields, "ttl_s", 172_800.0),
         )
 
@@ -592,10 +557,3 @@ def _slot(fields: Mapping[str, object], name: str) -> Slot:
     if value == "b":
         return "b"
     raise MessageError(f"{name} must be a or b")
-
-
-def _ice_servers(fields: Mapping[str, object]) -> tuple[IceServer, ...]:
-    value = fields.get("ice_servers")
-    if not isinstance(value, list) or len(value) > MAX_ICE_SERVERS:
-        raise MessageError("ice_servers must be a short list")
-    return tuple(IceServer.parse(entry) for entry in value)

@@ -6,7 +6,7 @@ other vocabulary in between.
 
 from __future__ import annotations
 
-from voicemeet_edge.backend.verbs import IceServer
+from voicemeet_edge.backend.ice_server import IceServer
 from voicemeet_edge.call.door_lock import Unlock
 from voicemeet_edge.call.machine import Event
 from voicemeet_edge.reasons import EndReason

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from voicemeet_edge.backend.client import Backend
-from voicemeet_edge.backend.verbs import IceServer as GrantedServer
+from voicemeet_edge.backend.ice_server import IceServer as GrantedServer
 from voicemeet_edge.backend.verbs import MatchedReply
 from voicemeet_edge.call import commands as do
 from voicemeet_edge.call.commands import Command, Publish, Tell, WordsKnown, WordsMissing

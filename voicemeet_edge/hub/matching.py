@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import field
 
 from voicemeet_edge.backend.verbs import (
     MAX_DOORS,
@@ -175,11 +174,6 @@ class MatchCounters:
     repeated: int = 0
 
 
-@dataclass(slots=True)
-class _Recent:
-    partners: OrderedDict[str, float] = field(default_factory=OrderedDict)
-
-
 class Matcher:
     """The waiting parties of all pools."""
 
@@ -195,7 +189,7 @@ class Matcher:
         self._queues: dict[_Queue, OrderedDict[str, QueueEntry]] = {}
         self._pools: dict[str, int] = {}
         self._kept: OrderedDict[str, QueueEntry] = OrderedDict()
-        self._recent: OrderedDict[str, _Recent] = OrderedDict()
+        self._recent: OrderedDict[str, OrderedDict[str, float]] = OrderedDict()
         self._last: OrderedDict[str, float] = OrderedDict()
         self._held = Held()
         self._turns = Turns()
@@ -442,7 +436,7 @@ class Matcher:
         recent = self._recent.get(entry.device)
         if recent is None:
             return set()
-        return {device for device, until in recent.partners.items() if until > now}
+        return {device for device, until in recent.items() if until > now}
 
     def _pair(self, entry: QueueEntry, partner: QueueEntry, now: float) -> None:
         if entry.role is partner.role:
@@ -486,11 +480,11 @@ class Matcher:
     def _remember(self, device: str, partner: str, now: float) -> None:
         if self._options.avoid_repeat_s <= 0:
             return
-        recent = self._recent.pop(device, None) or _Recent()
-        recent.partners.pop(partner, None)
-        recent.partners[partner] = now + self._options.avoid_repeat_s
-        while len(recent.partners) > MAX_RECENT_PARTNERS:
-            recent.partners.popitem(last=False)
+        recent = self._recent.pop(device, None) or OrderedDict()
+        recent.pop(partner, None)
+        recent[partner] = now + self._options.avoid_repeat_s
+        while len(recent) > MAX_RECENT_PARTNERS:
+            recent.popitem(last=False)
         self._recent[device] = recent
         while len(self._recent) > MAX_REMEMBERED_DEVICES:
             self._recent.popitem(last=False)

@@ -15,7 +15,8 @@ from typing import cast
 
 import aiohttp
 
-from voicemeet_edge.backend.verbs import IceServer, Slot
+from voicemeet_edge.backend.ice_server import IceServer
+from voicemeet_edge.backend.verbs import Slot
 from voicemeet_edge.errors import BackendError, MessageError
 from voicemeet_edge.hub.turn.provider import Grant
 from voicemeet_edge.secret import Secret

@@ -12,7 +12,8 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from voicemeet_edge.backend.verbs import IceServer, Slot
+from voicemeet_edge.backend.ice_server import IceServer
+from voicemeet_edge.backend.verbs import Slot
 from voicemeet_edge.errors import BackendError
 from voicemeet_edge.records import dataclass
 from voicemeet_edge.secret import Secret
