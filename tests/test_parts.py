@@ -56,6 +56,12 @@ def test_what_is_named_is_there() -> None:
     assert [place for place in (*ALONE, *LONG, *TOGETHER) if not (TESTS / place).exists()] == []
 
 
+def test_every_file_of_the_images_is_named_where_they_are_run() -> None:
+    makefile = (TESTS.parent / "Makefile").read_text()
+    there = sorted(f"tests/image/{path.name}" for path in (TESTS / "image").glob("test_*.py"))
+    assert sorted(re.findall(r"tests/image/test_\w+\.py", makefile)) == there
+
+
 @pytest.mark.parametrize(
     ("expression", "is_left_out"),
     [("not system and not machine", True), ("system", False), ("machine", False), ("", False), ("x", False)],
