@@ -22,7 +22,7 @@ from bench.line import LINES, Schedule
 from voicemeet_edge.testing.line import Way
 from voicemeet_edge.voice.control import SendControl
 from voicemeet_edge.voice.decimator import Decimator
-from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_SAMPLES, VOICE_RATE, Samples
+from voicemeet_edge.voice.format import FRAME_SAMPLES, PERIOD_S, PERIOD_SAMPLES, VOICE_RATE, Samples
 from voicemeet_edge.voice.ladder import HEADER_BYTES, Limits, SendPlan
 from voicemeet_edge.voice.packet import RtpAudio
 from voicemeet_edge.voice.playout import Playout
@@ -31,7 +31,9 @@ from voicemeet_edge.webrtc.feedback import ArrivalLog, DepartureLog
 
 CARD_MS = 20.0  # ms; capture and playback buffer, as in bench/playout.py
 SKEW_S = 1234.5  # s between the two ends' clocks
-SETTLE_S = 5.0  # s that are not judged, as in bench/call.py
+SETTLE_S = 5.0  # s of which the delay alone is judged, as in bench/call.py
+BEGUN_S = 1.0  # s by which a call should have the delay it keeps
+WAITED_S = 0.033  # s the first packet lies in the socket until the playback thread knows of the call
 OPUS_TYPE = 111
 SSRC = 7
 
@@ -56,6 +58,8 @@ class VirtualCall:
         self._reports: list[tuple[float, object]] = []
         self._sequence = 0
         self._report_at = self._own_report_at = 0.1
+        self._asked_from: float | None = None
+        self._is_ahead = False  # the playout's period of this moment was taken with the one before
         self.heard = np.zeros(len(speech) + 96_000, np.int16)
         self.rates: list[tuple[float, float]] = []
         self.on_plan: Callable[[SendPlan], object] = lambda _plan: None
@@ -103,6 +107,8 @@ class VirtualCall:
     def _tell(self, now: float) -> None:
         while self._flying and self._flying[0][0] <= now:
             due, packet = self._flying.pop(0)
+            if self._asked_from is None:
+                self._asked_from = due + WAITED_S
             self._came.note(SSRC, packet.sequence, due + SKEW_S)
             self.playout.push(packet, due + SKEW_S)
         if now >= self._report_at:
@@ -116,7 +122,20 @@ class VirtualCall:
                 self._control.arrivals(fates, now, self._sent.round_trip_s or 0.0)
 
     def _play(self, now: float) -> None:
-        place = int((now * 1000 + CARD_MS) * 48)
+        """Take a period, and the second half of a decoded frame with its first, as audio/playback.py does."""
+        if self._asked_from is None or now < self._asked_from:
+            return
+        if self._is_ahead:
+            self._is_ahead = False
+            return
+        self.playout.wants_packets()
+        self._put(now)
+        if not self.playout.wants_packets():
+            self._is_ahead = True
+            self._put(now + PERIOD_S)
+
+    def _put(self, now: float) -> None:
+        place = round((now * 1000 + CARD_MS) * 48)
         self.heard[place : place + PERIOD_SAMPLES] = self.playout.pull(now + SKEW_S)
 
 
@@ -129,12 +148,15 @@ def run(name: str, speech: Samples, seed: int) -> str:
     pesq = [segment.pesq for segment in scored.segments]
     stoi = [segment.stoi for segment in scored.segments]
     stats = call.playout.stats
+    begun = slice(int(BEGUN_S * 48_000), skip)
+    start = max((ms for _, ms in quality.score(speech[begun], call.heard[begun]).delays_ms), default=0.0)
     silent = stats.comfort_samples / max(stats.pulled_samples, 1)
     made_up = stats.concealed_samples / max(stats.pulled_samples, 1)
     rate = float(np.mean([kbit for at, kbit in call.rates if at > SETTLE_S]))
     return (
         f"{name:16} {np.median(pesq):5.2f} {np.percentile(pesq, 10):5.2f}  {np.median(stoi):.3f}"
-        f" {scored.delay(50):6.0f} {scored.delay(95):6.0f}  {made_up:7.2%} {silent:7.2%} {rate:6.1f}"
+        f" {start:6.0f} {scored.delay(50):6.0f} {scored.delay(95):6.0f}"
+        f"  {made_up:7.2%} {silent:7.2%} {rate:6.1f}"
     )
 
 
@@ -150,7 +172,7 @@ def main(arguments: list[str] | None = None, say: Callable[[str], object] = sys.
         said = prepare_speech(options.speech, Path(scratch))
         speech = np.concatenate([quality.load(path) for path in said.values()])
     speech = np.resize(speech, int(options.seconds * 48_000))
-    say("line              PESQ   p10   STOI    p50    p95   made up  silent   kb/s\n")
+    say("line              PESQ   p10   STOI  start    p50    p95   made up  silent   kb/s\n")
     for name in options.line or LINES:
         say(run(name, speech, options.seed) + "\n")
     return 0

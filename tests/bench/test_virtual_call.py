@@ -22,3 +22,12 @@ def test_chance_makes_no_packet_long_and_no_delay_stays(line: str, seed: int) ->
     assert max(plan.packet_bytes for plan in seen) == 177
     if line == "loss5":
         assert call.playout.stats.target_samples <= 21 * MS
+
+
+@pytest.mark.parametrize(("line", "most_ms"), [("clean", 5), ("loss5", 25)])
+def test_a_call_has_the_delay_it_keeps_within_a_second(line: str, most_ms: int) -> None:
+    """The first packets had waited for the playback thread, and held the delay up for eight seconds."""
+    call = VirtualCall(LINES[line], speech_like(1.0), 1)
+    call.run()
+    assert call.playout.stats.offset_samples <= most_ms * MS
+    assert call.playout.stats.late == 0

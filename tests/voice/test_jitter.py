@@ -48,6 +48,32 @@ def test_a_single_spike_does_not_move_it() -> None:
     assert target_ms(estimator) == 0
 
 
+def test_the_first_frames_late_hold_it_up_for_half_a_second_only() -> None:
+    estimator = DelayEstimator()
+    late = [30.0, 10.0, *[0.0] * (jitter.FIRST_FRAMES - 3), 10.0]
+    after = feed(estimator, [*late, *[0.0] * (jitter.FIRST_SEEN - len(late) - 1)])
+    assert target_ms(estimator) == 30
+    after = feed(estimator, [0.0], after)
+    assert target_ms(estimator) == 0
+    estimator.reset()  # another sender, which has first frames of its own
+    feed(estimator, [*late, *[0.0] * (jitter.FIRST_SEEN - len(late))])
+    assert target_ms(estimator) == 0
+
+
+def test_the_first_frames_of_a_path_with_jitter_are_kept() -> None:
+    estimator = DelayEstimator()
+    feed(estimator, [30.0, *[0.0] * 20, 15.0, *[0.0] * 10])
+    assert target_ms(estimator) == 30
+
+
+def test_after_a_stall_no_first_frames_are_forgotten() -> None:
+    estimator = DelayEstimator()
+    after = feed(estimator, [0.0] * 100)
+    estimator.rebase()
+    feed(estimator, [20.0, *[0.0] * (jitter.FIRST_SEEN + 5)], after)
+    assert target_ms(estimator) == 20
+
+
 def test_follows_jitter_up_at_once_and_down_when_forgotten() -> None:
     estimator = DelayEstimator()
     chance = np.random.default_rng(1)

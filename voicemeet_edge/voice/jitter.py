@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from voicemeet_edge.voice.format import FRAME_SAMPLES, MS
+from voicemeet_edge.voice.format import FRAME_SAMPLES, MS, PERIOD_SAMPLES
 
 WINDOW_FRAMES = 1_000  # frames, 20 s: long enough to see 1 % loss ten times, short enough to forget
 SHIFT_FRAMES = 100  # frames, 2 s: when all of these came earlier than any before, the path got shorter
@@ -19,6 +19,8 @@ SHIFT_PERCENT = 25  # %, of the older ones: the first of the shorter path overto
 DRAINED_FRAMES = 60  # frames, 1.2 s without any so late, after which a queue counts as drained
 DRAINED_RUN = 8  # frames in a row that came late make a queue; single losses and bursts make fewer
 DRAINED_LEAST = 15 * MS  # by which the delay could be less; for less it is not worth a look
+FIRST_FRAMES = 10  # frames, 0.2 s: both ends still load what they need, and so they come late
+FIRST_SEEN = 25  # frames, 0.5 s, after which those are forgotten; one of them would count for 8 s
 BEGINNING_FRAMES = 350  # frames, 7 s: the sender looks for the line's rate, each queue of that goes
 AGAIN_FRAMES = 750  # frames, 15 s, within which a second queue shows that they come again and again
 CONCEALMENT_COST = 4_000.0 * MS  # samples of delay that one concealed share of 1.0 is worth: 1 % = 40 ms
@@ -121,6 +123,7 @@ class DelayEstimator:
         self._since_update = 0
         self._spread = 0
         self._age = 0  # frames noted in all
+        self._has_first = True  # the sender's first frames are in the window
         self._forgot_at = -AGAIN_FRAMES
         self._believe_until = 0
         self._flush = False
@@ -262,6 +265,11 @@ class DelayEstimator:
             self._recount(oldest, relative_delay)
         self._since_update += 1
         self._age += 1
+        if self._has_first and self._count == FIRST_SEEN:
+            self._has_first = False
+            later = self._window[FIRST_FRAMES:FIRST_SEEN]
+            if max(later) - min(later) <= PERIOD_SAMPLES:  # else the path itself is like that
+                self._keep(later)
 
     def _choose(self) -> int:
         if self._is_shorter_path():
@@ -313,3 +321,4 @@ class DelayEstimator:
         self._seen = [None] * MAX_SEEN
         self._longer = 0
         self._target = None
+        self._has_first = True

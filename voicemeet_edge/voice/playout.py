@@ -21,7 +21,15 @@ from collections import deque
 from voicemeet_edge.records import dataclass
 from voicemeet_edge.voice import stretch
 from voicemeet_edge.voice.comfort import ComfortNoise
-from voicemeet_edge.voice.format import FRAME_SAMPLES, MS, PERIOD_BYTES, PERIOD_SAMPLES, SAMPLE_RATE, Samples
+from voicemeet_edge.voice.format import (
+    FRAME_SAMPLES,
+    MS,
+    PERIOD_BYTES,
+    PERIOD_S,
+    PERIOD_SAMPLES,
+    SAMPLE_RATE,
+    Samples,
+)
 from voicemeet_edge.voice.jitter import DelayEstimator, FrameStore, OpusFrame
 from voicemeet_edge.voice.opus import MAX_PACKET_SAMPLES, OpusDecoder, OpusError, parse_packet, samples_of
 from voicemeet_edge.voice.packet import RtpAudio
@@ -144,6 +152,9 @@ class Playout:
             for at in self._unfed:
                 if arrival <= at - GUARD_S:
                     wait -= PERIOD_SAMPLES
+            if not self._played:
+                # Nobody asked when it came. Who pulls from now on would have had it so much earlier.
+                wait -= max(int((now - GUARD_S - arrival) / PERIOD_S), 0) * PERIOD_SAMPLES
             self._accept(packet, self._played + wait, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
@@ -230,6 +241,8 @@ class Playout:
 
     def _follow_late(self, relative_delay: int, card_time: int, samples: int) -> None:
         """Follow a path that got longer for good: every packet of a run came too late."""
+        if card_time < 0:
+            return  # they came before anybody listened
         if not self._late_run:
             self._late_since = card_time
         self._late_run += samples
