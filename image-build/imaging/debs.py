@@ -189,7 +189,7 @@ class Packages:
         """Every library that anything in the tree needs is in the tree, or Depends: brings it."""
         known = {
             "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1",
-            "libgcc_s.so.1", "libstdc++.so.6", "libasound.so.2", "libsystemd.so.0",
+            "libgcc_s.so.1", "libstdc++.so.6", "libasound.so.2",
             "ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2",
             "libz.so.1",  # python3 needs it too
         }  # fmt: skip

@@ -21,7 +21,7 @@ SETS = {
     "build": (
         "apt ca-certificates mmdebstrap erofs-utils genimage mtools dosfstools e2fsprogs fdisk "
         "zstd xz-utils bmap-tools device-tree-compiler u-boot-tools cryptsetup-bin python3 python3-dev "
-        "python3-pip gcc libc6-dev pkg-config libasound2-dev libsystemd-dev binutils cpio kmod dpkg-dev "
+        "python3-pip gcc libc6-dev libasound2-dev binutils cpio kmod dpkg-dev "
         "file openssl rauc squashfs-tools"
     ),
     "arm64": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross binutils-aarch64-linux-gnu qemu-user-binfmt",

@@ -12,15 +12,15 @@ from imaging.apt import Apt
 from imaging.steps import BuildError, remove
 from imaging.toolroot import ToolRoot
 
-# What has no wheel and is compiled here; both need headers of the target.
-COMPILED = ("pyalsaaudio", "systemd-python")
+# What has no wheel and is compiled here, with headers of the target.
+COMPILED = ("pyalsaaudio",)
 
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _PLATFORMS = {
     "amd64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
 }
-_HEADERS = ("libasound2-dev", "libasound2t64", "libsystemd-dev", "libsystemd0")
+_HEADERS = ("libasound2-dev", "libasound2t64")
 
 # Nothing that runs reads these; the licences stay in *.dist-info.
 _PRUNED = (
@@ -108,16 +108,16 @@ class Wheels:
         ]
         if len(lines) != len(COMPILED):
             raise BuildError(f"requirements/device.txt should lock {' and '.join(COMPILED)}")
-        two, out = self._work / "compiled.txt", self._work / "compiled"
-        two.write_text("\n".join(lines) + "\n")
+        chosen, out = self._work / "compiled.txt", self._work / "compiled"
+        chosen.write_text("\n".join(lines) + "\n")
         env = {"PYTHONPATH": str(backends)} | self._cross_environment(backends)
         words: list[str | Path] = ["wheel", "--no-deps", "--no-build-isolation", "--require-hashes"]
-        words += ["--no-binary=:all:", "--no-cache-dir", "-w", out, "-r", two]
+        words += ["--no-binary=:all:", "--no-cache-dir", "-w", out, "-r", chosen]
         self._pip(words, env)
         return sorted(out.glob("*.whl"))
 
     def _cross_environment(self, backends: Path) -> dict[str, str]:
-        """Tell compiler, setuptools and pkg-config about the target; nothing to tell when it is ours."""
+        """Tell compiler and setuptools about the target; nothing to tell when it is ours."""
         if self._target.arch == "amd64":
             return {"CFLAGS": "-O2 -g0"}
         triplet, root = self._target.triplet, self._work / "sysroot"
@@ -145,8 +145,6 @@ class Wheels:
             "CFLAGS": " ".join(
                 ["-O2", "-g0", *(f"-I{include}/{name}" for name in (f"python{version}", triplet, ""))]
             ),
-            "PKG_CONFIG_SYSROOT_DIR": str(root),
-            "PKG_CONFIG_LIBDIR": f"{libraries}/pkgconfig:{root}/usr/share/pkgconfig",
         }
 
     def install(self, tree: Path, lock: Path, *, without: set[str], extra: list[Path]) -> None:

@@ -24,10 +24,10 @@ for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
 done
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive PIP_ROOT_USER_ACTION=ignore
 unset TMPDIR PIP_FIND_LINKS PIP_CONSTRAINT
-# Two packages have no wheel, and say what they are only where they could be compiled.
+# One package has no wheel, and says what it is only where it could be compiled.
 # shellcheck disable=SC2016
 exec chroot "$root" sh -euc '
-    needed="python3-venv python3-dev gcc pkg-config libasound2-dev libsystemd-dev"
+    needed="python3-venv python3-dev gcc libasound2-dev"
     [ ! -e /srv/debian ] || { apt-get update -qq; apt-get install -y -qq --no-install-recommends $needed; }
     python3 -m venv /run/venv
     pip="/run/venv/bin/python -m pip -q --disable-pip-version-check"
