@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from voicemeet_edge.errors import SettingsError
 from voicemeet_edge.hub.settings import TurnSettings
+from voicemeet_edge.hub.turn import coturn as coturn_module
 from voicemeet_edge.hub.turn.coturn import Coturn, CoturnError, CoturnFiles, _answers, coturn_config
 from voicemeet_edge.hub.turn.provider import HmacTurn, TurnAddress, turn_password
 from voicemeet_edge.secret import Secret
@@ -222,21 +224,105 @@ def test_configuration_of_a_public_server() -> None:
     assert "secure-stun" not in lines
 
 
+KINDS = pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+
+
 @needs_coturn
-@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+@KINDS
 async def test_a_port_that_another_server_holds_is_not_shared(
     tmp_path: Path, kind: socket.SocketKind
 ) -> None:
-    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
     with socket.socket(socket.AF_INET, kind) as other:
         # As another coturn would: it lets others share its port.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind((place(coturn).host, place(coturn).port))
+        other.bind(("0.0.0.0", 0))
         if kind == socket.SOCK_STREAM:
             other.listen()
+        settings = replace(SETTINGS, port=other.getsockname()[1])
+        coturn = await asyncio.to_thread(Coturn, settings, SECRET, tmp_path)
         with pytest.raises(CoturnError, match="another TURN server"):
             await coturn.start()
     assert coturn.pid is None
+
+
+def take(stack: contextlib.ExitStack, kind: socket.SocketKind, port: int) -> None:
+    """Be the program that has this port until the stack closes."""
+    other = stack.enter_context(socket.socket(socket.AF_INET, kind))
+    other.bind(("0.0.0.0", port))
+    if kind == socket.SOCK_STREAM:
+        other.listen()
+
+
+async def relays(coturn: Coturn) -> bool:
+    """Say whether an allocation is had of it."""
+    return await refusal(place(coturn), *await credentials(coturn, time.time() + 600)) == 0
+
+
+@needs_coturn
+@KINDS
+async def test_a_chosen_port_that_is_taken_before_the_start_is_given_up(
+    tmp_path: Path, kind: socket.SocketKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
+    chosen = place(coturn).port
+    with contextlib.ExitStack() as others:
+        take(others, kind, chosen)
+        await coturn.start()
+        try:
+            assert place(coturn).port != chosen
+            assert await relays(coturn)
+        finally:
+            await coturn.stop()
+    assert f"the TURN port {chosen} cannot be had" in caplog.text
+
+
+@needs_coturn
+@KINDS
+async def test_a_chosen_port_that_is_taken_from_under_coturn_is_given_up(
+    tmp_path: Path,
+    kind: socket.SocketKind,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coturn_module, "READY_TIMEOUT_S", 2.0)
+    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
+    chosen = place(coturn).port
+    spawn = coturn._spawn
+    with contextlib.ExitStack() as others:
+
+        async def spawn_too_late() -> None:
+            if place(coturn).port == chosen:
+                take(others, kind, chosen)
+            await spawn()
+
+        monkeypatch.setattr(coturn, "_spawn", spawn_too_late)
+        await coturn.start()
+        try:
+            assert place(coturn).port != chosen
+            assert await relays(coturn)
+        finally:
+            await coturn.stop()
+    assert f"coturn does not answer on port {chosen}" in caplog.text
+
+
+@needs_coturn
+async def test_a_machine_on_which_no_port_can_be_had_is_said_in_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
+    with contextlib.ExitStack() as others:
+
+        def taken() -> int:
+            one = others.enter_context(socket.socket())
+            one.bind(("0.0.0.0", 0))
+            return int(one.getsockname()[1])
+
+        take(others, socket.SOCK_STREAM, place(coturn).port)
+        monkeypatch.setattr(coturn_module, "_free_port", taken)
+        with pytest.raises(CoturnError, match=r"TURN port \d+ cannot be had"):
+            await coturn.start()
+    assert coturn.pid is None
+    assert len(caplog.messages) == coturn_module.PORT_TRIES - 1
 
 
 @needs_coturn

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 REALM = "voicemeet"  # part of the key every client derives (RFC 8489 section 9.2.2); any word does
 READY_TIMEOUT_S = 10.0  # s until coturn answers; it takes 0.1 s, or seconds on a busy Pi
 PROBE_INTERVAL_S = 0.1  # s between questions whether it answers already
+PORT_TRIES = 3  # starts with a port of our own choice; that another program takes one in between is rare
 STOP_TIMEOUT_S = 3.0  # s after SIGTERM before SIGKILL; coturn has nothing to save
 FIRST_BACKOFF_S = 0.5  # s before the first restart, doubled each time
 MAX_BACKOFF_S = 30.0  # s between restarts at most: an address may come back at any time
@@ -81,6 +82,10 @@ class CoturnError(EnvironmentFault):
     """coturn did not start or does not answer."""
 
     code = "turn_down"
+
+
+class PortLostError(CoturnError):
+    """coturn has not got its port; it waits for it, and says nothing meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,8 @@ class Coturn:
         program = shutil.which("turnserver", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
         if program is None:
             raise SettingsError("hub.toml", "turn.provider", "coturn", "the Debian package coturn installed")
-        if settings.port == 0:
+        self._chooses_port = settings.port == 0
+        if self._chooses_port:
             settings = replace(settings, port=_free_port())
         self._settings = settings
         self._secret = secret
@@ -306,7 +312,26 @@ class Coturn:
         return replace(self._settings, listen=tuple(filter(None, listen)), relay_address=relay)
 
     async def _begin(self, here: TurnSettings) -> None:
-        """Start a process that serves here, and wait until it answers. Raises: CoturnError."""
+        """Start a process that serves here, and wait until it answers; at another port, if need be and may.
+
+        Raises:
+            CoturnError: it does not answer, or its port is taken.
+        """
+        tries = PORT_TRIES if self._chooses_port else 1
+        while True:
+            tries -= 1
+            try:
+                await self._begin_at_port(here)
+                return
+            except PortLostError as error:
+                if not tries:
+                    raise
+                port = _free_port()
+                logger.warning("%s. This port was chosen as any free one is: trying %d", error, port)
+                self._settings = replace(self._settings, port=port)
+                self._here = here = replace(here, port=port)
+
+    async def _begin_at_port(self, here: TurnSettings) -> None:
         # Two servers can share a port unnoticed, since coturn asks the kernel to allow that.
         for address in here.listen:
             _check_free(address, here.port)
@@ -362,7 +387,7 @@ class Coturn:
                     await asyncio.sleep(PROBE_INTERVAL_S)
             self._check_alive()
         except TimeoutError:
-            raise CoturnError(
+            raise PortLostError(
                 f"coturn does not answer on port {here.port}: does a firewall on this machine stop it, or is "
                 "turn.listen another machine's address? turn.port takes another port"
             ) from None
@@ -392,7 +417,7 @@ async def _answers(host: str, port: int) -> bool:
 
 
 def _check_free(address: str, port: int) -> None:
-    """Raise CoturnError when another program has this port, for UDP or TCP."""
+    """Raise PortLostError when another program has this port, for UDP or TCP; CoturnError when nobody has."""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         with socket.socket(socket.AF_INET, kind) as one:
             if kind == socket.SOCK_STREAM:  # connections of the last coturn may still be closing
@@ -401,9 +426,10 @@ def _check_free(address: str, port: int) -> None:
                 one.bind((address, port))
             except OSError as error:
                 what = f"the TURN port {port} cannot be had ({error.strerror})"
-                if error.errno == errno.EADDRINUSE:
-                    what += "; is another TURN server running, such as Debian's coturn.service?"
-                raise CoturnError(what) from None
+                if error.errno != errno.EADDRINUSE:
+                    raise CoturnError(what) from None
+                what += "; is another TURN server running, such as Debian's coturn.service?"
+                raise PortLostError(what) from None
 
 
 def _free_port(address: str = "0.0.0.0") -> int:
