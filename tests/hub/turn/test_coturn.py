@@ -326,6 +326,32 @@ async def test_a_machine_on_which_no_port_can_be_had_is_said_in_the_end(
 
 
 @needs_coturn
+async def test_no_other_program_gets_the_port_of_the_command_line(tmp_path: Path) -> None:
+    coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
+    spawn = coturn._spawn
+    refused: list[OSError] = []
+    with contextlib.ExitStack() as others:
+
+        async def spawn_too_late() -> None:
+            line = next(one for one in coturn._files.config.read_text().splitlines() if "cli-port" in one)
+            try:
+                take(others, socket.SOCK_STREAM, int(line.partition("=")[2]))
+            except OSError as error:
+                refused.append(error)
+            await spawn()
+
+        coturn._spawn = spawn_too_late  # type: ignore[method-assign]
+        await coturn.start()
+        try:
+            username, password = await credentials(coturn, time.time() + 600)
+            async with allocation(place(coturn), username, password):
+                assert await coturn.cli.end_allocations(username.partition(":")[2]) == 1
+        finally:
+            await coturn.stop()
+    assert refused
+
+
+@needs_coturn
 async def test_a_coturn_that_ends_says_its_status(tmp_path: Path) -> None:
     coturn = await asyncio.to_thread(Coturn, SETTINGS, SECRET, tmp_path)
     coturn._command = ["/bin/sh", "-c", "exit 127"]

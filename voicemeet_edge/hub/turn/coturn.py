@@ -197,10 +197,9 @@ class Coturn:
             folder / "turnserver.conf",
             folder / "turnserver.pid",
             folder / "turnserver.db",
-            _free_port(coturn_cli.HOST),
-            Secret(random_secrets.token_hex(CLI_PASSWORD_BYTES)),
+            cli_password=Secret(random_secrets.token_hex(CLI_PASSWORD_BYTES)),
         )
-        self.cli = coturn_cli.CoturnCli(self._files.cli_port, self._files.cli_password)
+        self.cli = coturn_cli.CoturnCli(self._files.cli_password)
         # setpriv ends coturn with the hub even when the hub is killed and can end nothing itself. Under
         # systemd the control group does that, and the unit's filter forbids what setpriv does besides.
         self._command = [program, "-c", str(self._files.config)]
@@ -335,23 +334,31 @@ class Coturn:
         # Two servers can share a port unnoticed, since coturn asks the kernel to allow that.
         for address in here.listen:
             _check_free(address, here.port)
-        text = coturn_config(here, self._secret, self._files, self._certificate)
         try:
-            await asyncio.to_thread(write_private, self._files.config, text.encode())
+            files = replace(self._files, cli_port=self.cli.take_port())
         except OSError as error:
-            raise CoturnError(f"coturn's settings cannot be written ({error.strerror})") from None
-        await self._spawn()
+            raise CoturnError(f"no free port for coturn's command line ({error.strerror})") from None
+        text = coturn_config(here, self._secret, files, self._certificate)
         try:
+            await self._write(text)
+            await self._spawn()
             await self._until_ready(here)
         except BaseException:
             await self.stop()
             raise
         self._serving = here
 
+    async def _write(self, text: str) -> None:
+        try:
+            await asyncio.to_thread(write_private, self._files.config, text.encode())
+        except OSError as error:
+            raise CoturnError(f"coturn's settings cannot be written ({error.strerror})") from None
+
     async def stop(self) -> None:
         """End the child; idempotent."""
         process, self._process = self._process, None
         self._serving = None
+        self.cli.close()
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -432,15 +439,15 @@ def _check_free(address: str, port: int) -> None:
                 raise PortLostError(what) from None
 
 
-def _free_port(address: str = "0.0.0.0") -> int:
+def _free_port() -> int:
     """Return a port that is free for UDP and TCP right now."""
     for _ in range(50):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind((address, 0))
+            udp.bind(("0.0.0.0", 0))
             port = int(udp.getsockname()[1])
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
                 try:
-                    tcp.bind((address, port))
+                    tcp.bind(("0.0.0.0", port))
                 except OSError:
                     continue
             return port

@@ -1,6 +1,7 @@
 """Ends allocations through coturn's command line, which listens on loopback with a password.
 
-One rule: best effort within a second or two; a relay that cannot be asked is bounded by its quotas.
+One rule: best effort within a second or two; a relay that cannot be asked is bounded by its quotas. coturn
+goes on without a word when it cannot have the port, so no other program gets it: it is held here.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.timeouts import timeout
@@ -25,9 +27,31 @@ _SESSION = re.compile(rb"id=(\d{1,20}), user <")
 class CoturnCli:
     """The command line of one coturn."""
 
-    def __init__(self, port: int, password: Secret) -> None:
-        self._port = port
+    def __init__(self, password: Secret) -> None:
         self._password = password
+        self._holder: socket.socket | None = None
+        self._port = 0
+
+    def take_port(self) -> int:
+        """Choose a port for the next coturn and hold it until `close`. Raises: OSError, when none is free."""
+        self.close()
+        # Shared with whoever asks the kernel to share and is the same user, as coturn does and is.
+        # Connections go to who listens, and this one never does.
+        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind((HOST, 0))
+        except OSError:
+            holder.close()
+            raise
+        self._holder, self._port = holder, int(holder.getsockname()[1])
+        return self._port
+
+    def close(self) -> None:
+        """Let go of the port; idempotent."""
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
 
     async def end_allocations(self, user_part: str) -> int:
         """End all allocations whose user name ends in this part; return how many, 0 when coturn is away."""
