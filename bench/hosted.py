@@ -27,8 +27,9 @@ import numpy as np
 import psycopg
 
 from bench.hosted_load import Line, Pushed, cpu_s, load, request
-from tests.hosted.postgres import ROOT, Postgres, free_port, running
+from tests.hosted.postgres import ROOT, Postgres, running
 from tests.hosted.stack import Stack, hosted
+from tests.ports import reserved_port
 from voicemeet_edge.demo.lab import hub_settings
 from voicemeet_edge.hub.app import HubInfo, running_hub
 from voicemeet_edge.hub.secrets import load_or_make_secrets
@@ -257,7 +258,7 @@ def function(seconds: float) -> None:
     """The whole path: Deno, the pooler, Postgres; as fast as it goes, then at half of that."""
     for version in ("2.1", "2.9"):
         with contextlib.ExitStack() as parts:
-            pushed = free_port()
+            pushed = reserved_port()
             there = {"SUPABASE_URL": f"http://127.0.0.1:{pushed}"}
             stack = parts.enter_context(hosted(version=version, extra=there))
             with stack.postgres.connect(stack.database, "supabase_admin") as admin:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 import matplotlib as mpl
 
+from tests.ports import reserved_port
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.demo.remote import to_toml
 from voicemeet_edge.hub.app import HubInfo, running_hub
@@ -40,13 +40,6 @@ PRESS_S = 0.15  # s a finger stays on the button
 TALK_S, REST_S = 9.0, 5.0  # s of each call, and between two
 STEP_S = 2  # s between two questions of Prometheus
 Series = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port of this moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def be_device(config: Path, number: int) -> None:
@@ -111,7 +104,7 @@ def prometheus(program: str, folder: Path, ports: dict[str, int]) -> Iterator[st
         f"global:\n  scrape_interval: {STEP_S}s\nscrape_configs:\n  - job_name: voicemeet\n"
         f"    static_configs:\n{jobs}"
     )
-    here = f"127.0.0.1:{free_port()}"
+    here = f"127.0.0.1:{reserved_port()}"
     words = [f"--config.file={config}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={here}"]
     process = subprocess.Popen([program, *words, "--log.level=error"])
     try:
@@ -182,7 +175,7 @@ async def main(out: Path, seconds: float, program: str) -> None:
     """Let people call for a while, and draw what was measured."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        ports = {one: free_port() for one in (*NAMES, "hub")}
+        ports = {one: reserved_port() for one in (*NAMES, "hub")}
         async with running_hub(hub_settings(folder)) as info:
             hub = Metrics(HubCollector(on_loop(info.figures, asyncio.get_running_loop())))
             hub.serve(f"127.0.0.1:{ports['hub']}")

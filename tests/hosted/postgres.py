@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).parent.parent.parent
 SUPABASE = ROOT / "supabase"
@@ -161,7 +162,7 @@ def running(major: int = 17, *options: str) -> Iterator[Postgres]:
              "--locale=C", "--no-sync"],
             check=True, capture_output=True, cwd=home, **as_user,
         )  # fmt: skip
-        port = free_port()
+        port = reserved_port()
         settings = {
             "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": data,
             "fsync": "off", "max_connections": 100, "shared_buffers": "256MB", "timezone": "UTC",
@@ -194,10 +195,3 @@ def _wait(server: Postgres) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

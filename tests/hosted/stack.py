@@ -33,9 +33,9 @@ from tests.hosted.postgres import (
     SUPABASE,
     NotInstalledError,
     Postgres,
-    free_port,
     running,
 )
+from tests.ports import reserved_port
 from voicemeet_edge.secret import Secret
 
 FUNCTION = SUPABASE / "functions" / "voicemeet" / "index.ts"
@@ -113,7 +113,7 @@ def hosted(
         database = postgres.new_database()
         jwk = signing_key()
         pooler = _start_pooler(processes, home, postgres, database)
-        gateway_port, function_port = free_port(), free_port()
+        gateway_port, function_port = reserved_port(), reserved_port()
         url = f"http://127.0.0.1:{gateway_port}"
         environment = {
             "PATH": os.environ["PATH"],
@@ -182,7 +182,7 @@ def _start_pooler(
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         raise NotInstalledError("PgBouncer")
-    port = free_port()
+    port = reserved_port()
     (home / "users").write_text(f'"{FUNCTION_ROLE}" ""\n')
     (home / "pooler.ini").write_text(
         f"[databases]\n{database} = host=127.0.0.1 port={postgres.port} dbname={database}\n"

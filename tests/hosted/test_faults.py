@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.hosted.postgres import free_port
 from tests.hosted.stack import Stack, start_function, start_gateway, stop
+from tests.ports import reserved_port
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import MatchedReply, MatchReply, Role, WaitingReply
 from voicemeet_edge.errors import BackendError
@@ -148,7 +148,7 @@ async def test_the_platforms_own_answers_are_taken_for_busy(stack: Stack) -> Non
 
 async def test_two_workers_of_different_versions_at_once(stack: Stack) -> None:
     """As while a new one is deployed: whoever answers, it is one backend."""
-    older = replace(stack, function_url=f"http://127.0.0.1:{free_port()}")
+    older = replace(stack, function_url=f"http://127.0.0.1:{reserved_port()}")
     await in_thread(start_function, older, "2.1", "older function")
     other = Backend(older.function_url, stack.apikey, timeout_s=20.0)
     try:
@@ -193,7 +193,7 @@ class TurnApi:
         self.turn = 0
         self.asked = asyncio.Event()
         self.runner = web.ServerRunner(web.Server(self.answer), shutdown_timeout=0.1)
-        self.port = free_port()
+        self.port = reserved_port()
 
     async def start(self) -> None:
         await self.runner.setup()

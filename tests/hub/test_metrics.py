@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.hub.running import loopback, new_ticket, run
+from tests.ports import reserved_port
 from voicemeet_edge.backend.verbs import Role
 from voicemeet_edge.errors import BackendError
 from voicemeet_edge.hub.daemon import serve_hub
@@ -27,12 +27,6 @@ def values(text: str) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def scrape(port: int) -> str:
@@ -81,7 +75,7 @@ def test_a_closed_loop_is_an_error_and_no_wait() -> None:
 
 
 async def test_the_service_serves_them_where_its_settings_say(tmp_path: Path) -> None:
-    port = free_port()
+    port = reserved_port()
     config = tmp_path / "hub.toml"
     config.write_text(
         f'state_dir = "{tmp_path / "state"}"\n[http]\nport = 0\ntls = "off"\nlisten = ["127.0.0.1"]\n'

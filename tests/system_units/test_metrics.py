@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import urllib.request
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.ports import reserved_port
 from tests.system_units.test_status import moment
 from voicemeet_edge.audio.events import EngineStats
 from voicemeet_edge.call.machine import State
@@ -68,9 +68,7 @@ def test_no_label_can_grow_without_bound() -> None:
 
 
 def test_over_http_on_loopback(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = reserved_port()
     metrics = Metrics(DeviceCollector(moment))
     metrics.serve(f"127.0.0.1:{port}")
     try:

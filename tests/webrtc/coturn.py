@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import hmac
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.ports import reserved_port
 from voicemeet_edge.secret import Secret
 from voicemeet_edge.testing.network import Network
 from voicemeet_edge.webrtc.dtls import EdgeCertificate
@@ -63,17 +63,6 @@ class Coturn:
         return f"turns:localhost:{self.tls_port}?transport=tcp"
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free now, for both UDP and TCP as far as can be told."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def _certificate(folder: Path) -> None:
     """A self-signed certificate for `localhost`, which is also its own authority."""
     template = EdgeCertificate.generateCertificate()._cert
@@ -105,7 +94,7 @@ async def coturn(
     binary = shutil.which("turnserver")
     if binary is None:
         pytest.skip("coturn is not installed (Debian package coturn)")
-    port, tls_port = free_ports(2)
+    port, tls_port = reserved_port(), reserved_port()
     address = "127.0.0.1" if network is None else network.address(node)
     command = (lambda *argv: list(argv)) if network is None else partial(network.command, node)
     _certificate(folder)
