@@ -128,7 +128,9 @@ class PlaybackThread:
         except XrunError:
             self.worker.xruns += 1
             stream.write(pcm)
-            self._clock.full(time.monotonic())
+            silent_s = self._clock.full(time.monotonic())
+            if call is not None and silent_s > 0.0:
+                call.playout.ran_dry(silent_s)
             return
         if watched:
             self._clock.wrote(before, time.monotonic())
