@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from voicemeet_edge.testing.waiting import until
-from voicemeet_edge.webrtc import udp
+from voicemeet_edge.webrtc import datagrams, udp
+from voicemeet_edge.webrtc.datagrams import Datagram
 from voicemeet_edge.webrtc.turn import QuickTurnUdp
 from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
@@ -68,10 +69,10 @@ async def pair() -> AsyncIterator[tuple[UdpTransport, User, UdpTransport]]:
 
 
 @contextmanager
-def asked(transport: UdpTransport) -> Iterator[list[udp.Datagram]]:
+def asked(transport: UdpTransport) -> Iterator[list[Datagram]]:
     """Ask from a thread, as the loudspeaker's does, until left; gives what it was answered."""
     stop = threading.Event()
-    answered: list[udp.Datagram] = []
+    answered: list[Datagram] = []
 
     def run() -> None:
         while not stop.wait(0.002):
@@ -137,7 +138,7 @@ async def test_the_arrival_is_the_kernels() -> None:
 
 
 async def test_a_kernel_without_time_stamps_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(udp, "SO_TIMESTAMPNS", 9999)  # an option that no kernel has
+    monkeypatch.setattr(datagrams, "SO_TIMESTAMPNS", 9999)  # an option that no kernel has
     before = time.monotonic()
     async with pair() as (_, user, sender):
         sender.sendto(b"\x80 voice")
@@ -145,16 +146,32 @@ async def test_a_kernel_without_time_stamps_costs_no_call(monkeypatch: pytest.Mo
     assert before <= user.media[0][1] <= time.monotonic()
 
 
-def test_a_clock_that_was_set_makes_no_arrival_from_another_time() -> None:
-    def stamp(age_s: float) -> list[tuple[int, int, bytes]]:
-        nanoseconds = time.time_ns() - int(age_s * 1e9)
-        packed = udp.TIMESPEC.pack(*divmod(nanoseconds, 10**9))
-        return [(socket.SOL_SOCKET, udp.SO_TIMESTAMPNS, packed)]
+async def test_a_burst_is_taken_whole_in_one_look() -> None:
+    async with pair() as (transport, user, sender):
+        with asked(transport):
+            await until(lambda: transport.is_lent)
+        sent = [MEDIA + bytes([number]) for number in range(udp.BATCH)]
+        for data in sent:
+            sender.sendto(data)
+        assert [data for data, *_ in transport.receive()] == sent
+        assert transport.receive() == []
+        assert not user.errors
 
-    assert udp.age_of(stamp(3600.0)) == 0.0
-    assert udp.age_of(stamp(-3600.0)) == 0.0
-    assert udp.age_of(stamp(0.1)) >= 0.1
-    assert udp.age_of([]) == udp.age_of([(0, 0, b"")]) == 0.0
+
+async def test_nothing_is_handed_on_once_whoever_got_the_one_before_has_closed() -> None:
+    class Closing(User):
+        @override
+        def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+            super().datagram_received(data, addr)
+            transport.close()
+
+    transport, user = open_udp(Closing(), local=("127.0.0.1", 0))
+    sender, _ = open_udp(User(), remote=transport.get_extra_info("sockname"))
+    for _ in range(3):
+        sender.sendto(OTHER)
+    await until(lambda: user.lost == 1)
+    assert len(user.others) == 1
+    sender.close()
 
 
 async def test_close_while_a_thread_asks_and_another_sends() -> None:

@@ -25,8 +25,9 @@ from voicemeet_edge.net.eyeballs import race
 from voicemeet_edge.net.names import NAMES
 from voicemeet_edge.records import dataclass
 from voicemeet_edge.timeouts import timeout
+from voicemeet_edge.webrtc.datagrams import Datagram
 from voicemeet_edge.webrtc.ice_server import IceServer, IceUrl, TurnMemory, parse_ice_url
-from voicemeet_edge.webrtc.udp import Datagram, UdpTransport, open_udp
+from voicemeet_edge.webrtc.udp import UdpTransport, open_udp
 
 logger = logging.getLogger(__name__)
 

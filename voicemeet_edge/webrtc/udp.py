@@ -14,24 +14,16 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import struct
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar
 
 from typing_extensions import override
 
-DATAGRAM_BYTES = 2048  # more than any packet of ours; what is longer is cut, and then fails to verify
+from voicemeet_edge.webrtc.datagrams import AT_ONCE, Datagram, ask_for_times, reader
+
 BATCH = 64  # datagrams taken in one go: 1.3 s of voice; a flood must not keep the loop or a sound thread
 IDLE_S = 0.5  # s between two looks whether somebody still asks; a sound card may hang in its driver
-MAX_AGE_S = 0.5  # s; an older time stamp is a clock that was set, or a machine that stood still
-
-# Linux' SO_TIMESTAMPNS (asm-generic/socket.h), which Python does not name: when the kernel had the packet.
-# Else all would seem to come when they are asked for, each up to 20 ms late.
-SO_TIMESTAMPNS = 35
-TIMESPEC = struct.Struct("@ll")  # s, nanoseconds; CLOCK_REALTIME; 4 bytes each on a 32-bit ARM
-_ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 
 
 class DatagramUser(Protocol):
@@ -56,9 +48,6 @@ class DatagramUser(Protocol):
         """A send or a read failed, such as for an unreachable network."""
 
 
-Datagram = tuple[bytes, tuple[Any, ...], float]
-"""Its bytes, where it came from, and when the kernel had it (monotonic)."""
-
 UserT = TypeVar("UserT", bound=DatagramUser)
 
 
@@ -74,6 +63,7 @@ class UdpTransport(asyncio.DatagramTransport):
         self._loop = asyncio.get_running_loop()
         self._names = {"socket": own, "sockname": own.getsockname(), "peername": _peername(own)}
         self._connected = self._names["peername"] is not None
+        self._reader = reader(own)
         # A number closed here may at once belong to another file: nobody may be using it at that moment.
         self._lock = threading.Lock()
         self._closed = False
@@ -156,28 +146,27 @@ class UdpTransport(asyncio.DatagramTransport):
     # In either
 
     def _read(self) -> Iterator[Datagram]:
-        for _ in range(BATCH):
-            found = self._read_one()
-            if found is None:
+        for _ in range(BATCH // AT_ONCE):
+            found = self._read_some()
+            for datagram in found:
+                if self._closed:
+                    return  # by whoever got the one before
+                yield datagram
+            if len(found) < AT_ONCE:
                 return
-            yield found
 
-    def _read_one(self) -> Datagram | None:
-        """Return one datagram, or None when there is none."""
+    def _read_some(self) -> list[Datagram]:
+        """Return what there is, up to AT_ONCE."""
         with self._lock:
             if self._closed:
-                return None
+                return []
             try:
-                data, ancillary, _, addr = self._socket.recvmsg(DATAGRAM_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return None
+                return self._reader.read()
             except OSError as error:
                 # Such as "connection refused" from an ICMP answer to what was sent before.
                 failed = error
-            else:
-                return data, addr, time.monotonic() - age_of(ancillary)
         self._call_on_loop(self._user.error_received, failed)
-        return None
+        return []
 
     @override
     def close(self) -> None:
@@ -214,15 +203,6 @@ def _peername(own: socket.socket) -> Any:
         return None
 
 
-def age_of(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """Return how many seconds ago the kernel received it, as its time stamp says."""
-    if not ancillary or len(ancillary[0][2]) != TIMESPEC.size:
-        return 0.0  # nothing else was asked for, so nothing else can be in its place
-    seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-    age: float = time.time() - seconds - nanoseconds * 1e-9
-    return age if 0.0 <= age <= MAX_AGE_S else 0.0
-
-
 def open_udp(
     user: UserT, *, local: tuple[str, int] | None = None, remote: tuple[Any, ...] | None = None
 ) -> tuple[UdpTransport, UserT]:
@@ -237,10 +217,7 @@ def open_udp(
         socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     )
     try:
-        with contextlib.suppress(
-            OSError
-        ):  # not every kernel has it; packets then count from when they are read
-            own.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        ask_for_times(own)
         if local is not None:
             own.bind(local)
         if remote is not None:
