@@ -31,6 +31,7 @@ from voicemeet_edge.call.observed import (
     ignore,
 )
 from voicemeet_edge.call.signs import Lamp, Tone
+from voicemeet_edge.call_maker import load_call_parts
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.hub.app import running_hub
 from voicemeet_edge.not_connected import NotConnected
@@ -55,12 +56,15 @@ async def running(
     panel: FakePanel, card: SoundCard, settings: Settings = NOWHERE, *, observe: Observer = ignore
 ) -> AsyncIterator[Device]:
     device = Device(settings, panel, card, observe=observe)
+    await asyncio.to_thread(load_call_parts)  # as the daemon does
     task = asyncio.create_task(device.run())
     try:
         yield device
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(ended, Exception):  # why nothing came of what the test waited for
+            raise ended
 
 
 async def test_each_part_proves_that_it_lives_and_what_rests_owes_nothing() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.tokens import DeviceTokens
 from voicemeet_edge.backend.verbs import MatchedReply, Role
 from voicemeet_edge.call.keys import new_key
 from voicemeet_edge.call.negotiation import Kind
-from voicemeet_edge.call_maker import CallMaker
+from voicemeet_edge.call_maker import CallMaker, load_call_parts
 from voicemeet_edge.panel.interface import ButtonEvent
 from voicemeet_edge.panel.keypad import PoolPressed
 from voicemeet_edge.secret import Secret
@@ -18,6 +20,12 @@ from voicemeet_edge.signaling.socket import RealtimeSocket
 
 URL = "http://127.0.0.1:1"  # nobody is asked
 MATCHED = MatchedReply("c" * 32, "a", "a", Role.ANSWERER, Secret("t"), 600.0, (), 120.0, 3600.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def call_parts() -> None:
+    """A device has them before its first call."""
+    load_call_parts()
 
 
 def maker() -> CallMaker:

@@ -31,6 +31,7 @@ from voicemeet_edge.call.machine import Event
 from voicemeet_edge.call.negotiation import Kind
 from voicemeet_edge.call.search import Search, SearchTarget
 from voicemeet_edge.call.session import CallSession, News, SessionParts, to_ice_servers
+from voicemeet_edge.call_maker import load_call_parts
 from voicemeet_edge.choices import IcePolicy, RelayProtocol
 from voicemeet_edge.errors import MediaError
 from voicemeet_edge.reasons import EndReason
@@ -186,6 +187,7 @@ async def call_oneself(settings: Settings, pair: Pair) -> EchoCall:
     Raises:
         MediaError: the two did not reach each other; its code is the reason the call ended with.
     """
+    await asyncio.to_thread(load_call_parts)  # the loop has its sockets to serve meanwhile
     near, far = (_Party(pair, index, settings) for index in range(2))
     begun = time.monotonic()
     running = [asyncio.create_task(party.session.run()) for party in (near, far)]
