@@ -14,7 +14,7 @@ from tests.test_app import running
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import Desks, MatchedReply, MatchRequest, RingingReply, Role
 from voicemeet_edge.call.machine import REPEAT_PRESS_S
-from voicemeet_edge.call.reception import MAX_ARRIVING
+from voicemeet_edge.call.reception import MAX_ARRIVING, Reception
 from voicemeet_edge.call.signs import Lamp
 from voicemeet_edge.demo.lab import LabCall, device_settings, hub_settings
 from voicemeet_edge.hub.admission import EVERY_POOL
@@ -92,10 +92,20 @@ async def test_callers_that_say_nothing_do_not_keep_a_device_from_one_that_does(
 async def test_a_device_is_on_duty_again_when_nobody_it_was_matched_with_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicemeet_edge.call.conversation.CALLER_TIMEOUT_S", 0.1)
+    gone = asyncio.Event()
+    wait_for_callers = Reception.run
+
+    async def run(self: Reception) -> None:
+        await wait_for_callers(self)
+        gone.set()
+
+    monkeypatch.setattr(Reception, "run", run)
     async with house(tmp_path) as there:
         desk = await there.device("answerer")
-        await there.ghost()
+        with monkeypatch.context() as impatient:
+            impatient.setattr("voicemeet_edge.call.conversation.CALLER_TIMEOUT_S", 0.1)
+            await there.ghost()
+            await gone.wait()
         visitor = await there.device("caller")
         visitor.press()
         await desk.wait_for(Lamp.RINGING)
