@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -12,8 +14,9 @@ import pytest
 
 from tests.desk.conftest import Desks
 from tests.hub.running import loopback, run
-from voicemeet_edge.backend.verbs import REALTIME_PATH
+from voicemeet_edge.backend.verbs import REALTIME_PATH, VERB_PATH
 from voicemeet_edge.choices import Language
+from voicemeet_edge.hub import own_desk
 from voicemeet_edge.hub.own_desk import running_desk
 from voicemeet_edge.hub.settings import MatchSettings
 from voicemeet_edge.languages.catalogue import text
@@ -82,6 +85,53 @@ async def test_an_own_desk_says_why_the_hub_is_not_reached(desks: Desks) -> None
             await desk.wait_for("voicemeet.state === 'offline'")
             said = await desk.evaluate("document.body.innerText")
     assert text(Language.EN, "offline.nobody_listens") in str(said)
+
+
+@contextlib.asynccontextmanager
+async def hub_that(answers: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """Be a hub that takes a request, and answers as it likes."""
+    over = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await answers(writer)
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        over.set()
+
+
+async def test_an_answer_that_comes_in_pieces_is_carried_whole() -> None:
+    body = json.dumps({"apikey": "key", "pools": ["p" * 40] * 40}).encode()
+
+    async def in_pieces(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for at in range(0, len(body), 1000):
+            writer.write(body[at : at + 1000])
+            await asyncio.sleep(0.1)
+
+    async with hub_that(in_pieces) as url, running_desk(url) as address, aiohttp.ClientSession() as http:
+        async with http.get(f"{address}config.json") as answer:
+            assert (answer.status, (await answer.json())["apikey"]) == (200, "key")
+        verb = address.removesuffix("/desk/") + f"{VERB_PATH}/match"
+        async with http.post(verb, json={}) as answer:
+            assert await answer.read() == body
+
+
+async def test_a_hub_that_takes_a_socket_and_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Fails without a limit: each try of the page holds one of its few places, until none is left.
+    monkeypatch.setattr(own_desk, "HUB_TIMEOUT_S", 0.5)
+
+    async def nothing(_writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async with hub_that(nothing) as url, running_desk(url) as address, aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with asyncio.timeout(20):
+                await http.ws_connect(address.removesuffix("/desk/") + REALTIME_PATH)
+        assert refused.value.status == 502
 
 
 @pytest.mark.parametrize(

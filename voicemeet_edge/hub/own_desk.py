@@ -35,6 +35,7 @@ from voicemeet_edge.hub.server import DESK_FOLDERS, read_desk, read_page
 from voicemeet_edge.net.faults import of_os_error
 from voicemeet_edge.not_connected import NotConnected
 from voicemeet_edge.signaling.frames import MAX_FRAME_BYTES
+from voicemeet_edge.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,12 @@ class OwnDesk:
         return app
 
     async def _session(self, _app: web.Application) -> AsyncIterator[None]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=HUB_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self._tls)
         # No proxy from the environment, no cookies, no redirects: the hub is the one that was named.
         async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=HUB_TIMEOUT_S),
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
         ) as self._http:
             yield
 
@@ -134,8 +136,12 @@ class OwnDesk:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=HUB_TIMEOUT_S),
             ) as reply:
-                answer = await reply.content.read(MAX_REPLY_BYTES + 1)
-                return (502, b"{}") if len(answer) > MAX_REPLY_BYTES else (reply.status, answer)
+                answer = bytearray()
+                while chunk := await reply.content.readany():  # as it comes, in packets
+                    answer += chunk
+                    if len(answer) > MAX_REPLY_BYTES:
+                        return 502, b"{}"
+                return reply.status, bytes(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = reason_of(error)
             logger.info("%s", reason.sentence)
@@ -150,18 +156,20 @@ class OwnDesk:
         self._sockets += 1
         try:
             # Opened first: a hub that is away must look away to the page, not open and silent.
-            async with self._http.ws_connect(
-                f"{self._url}{REALTIME_PATH}", params=query, max_msg_size=MAX_FRAME_BYTES
-            ) as hub:
+            async with timeout(HUB_TIMEOUT_S):
+                hub = await self._http.ws_connect(
+                    f"{self._url}{REALTIME_PATH}", params=query, max_msg_size=MAX_FRAME_BYTES
+                )
+            async with hub:
                 page = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False)
                 await page.prepare(request)
-                done, rest = await asyncio.wait(
-                    [asyncio.create_task(_pump(page, hub)), asyncio.create_task(_pump(hub, page))],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in (*done, *rest):
-                    task.cancel()
-                await asyncio.gather(*done, *rest, return_exceptions=True)
+                pumps = [asyncio.create_task(_pump(page, hub)), asyncio.create_task(_pump(hub, page))]
+                try:
+                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for pump in pumps:
+                        pump.cancel()
+                    await asyncio.gather(*pumps, return_exceptions=True)
                 await page.close()
                 return page
         except (aiohttp.ClientError, TimeoutError, OSError):
