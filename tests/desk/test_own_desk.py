@@ -90,17 +90,16 @@ async def test_an_own_desk_says_why_the_hub_is_not_reached(desks: Desks) -> None
 @contextlib.asynccontextmanager
 async def hub_that(answers: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
     """Be a hub that takes a request, and answers as it likes."""
-    over = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await answers(writer)
-        await over.wait()
-        writer.close()
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            await reader.readuntil(b"\r\n\r\n")
+            await answers(writer)
 
-    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        over.set()
+        async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_an_answer_that_comes_in_pieces_is_carried_whole() -> None:
