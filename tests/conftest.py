@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from typing_extensions import override
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.ports import reserved_port
 from voicemeet_edge.testing.stalls import StallWatch
 
 TESTS = Path(__file__).parent
@@ -159,6 +160,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: the file itself has to name its mark, {unnamed}")
         if has and place.startswith(ALONE):
             item.add_marker(pytest.mark.alone)
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """In place of pytest-asyncio's, which anybody may take before the server that it is for."""
+    return reserved_port()
 
 
 @pytest.fixture(scope="session")

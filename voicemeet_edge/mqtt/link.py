@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import ssl
 import time
@@ -24,6 +25,7 @@ from voicemeet_edge.timeouts import timeout, until_one_fails
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED = 64  # things to tell; older ones are no news any more
+MAX_PACKET_BYTES = 16_384  # bytes; what we are told is one word. MQTT lets a packet have 256 MB
 ANSWER_S = 10.0  # s for the broker to answer
 GOODBYE_S = 1.0  # s; whoever stops the device waits for it
 KEEPALIVE_S = 30  # s; a device that is gone is known as "offline" soon after
@@ -84,7 +86,7 @@ class MqttLink:
     def _client(self) -> aiomqtt.Client:
         parts = urlsplit(self._settings.broker)
         secure = parts.scheme == "mqtts"
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             parts.hostname or "",
             parts.port or (8883 if secure else 1883),
             username=self._settings.user or None,
@@ -96,6 +98,8 @@ class MqttLink:
             max_queued_incoming_messages=MAX_QUEUED,
             max_queued_outgoing_messages=MAX_QUEUED,
         )
+        _limit_packets(client)
+        return client
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         if self._entities.has_lock:
@@ -121,6 +125,19 @@ class MqttLink:
             if self._posts.full():
                 self._posts.get_nowait()
             self._posts.put_nowait(post)
+
+
+def _limit_packets(client: aiomqtt.Client) -> None:
+    """Leave a broker that begins a longer packet: the library would gather it whole."""
+    inner = client._client
+    receive = inner._sock_recv
+
+    def limited(size: int) -> bytes:
+        if size > MAX_PACKET_BYTES:  # it asks for all that is missing of a packet
+            raise OSError(errno.EMSGSIZE, "the packet is too long")
+        return receive(size)
+
+    vars(inner)["_sock_recv"] = limited
 
 
 async def _publish(client: aiomqtt.Client, post: Post) -> None:
