@@ -58,6 +58,18 @@ async def served(path: Path, snapshot: Moments) -> AsyncIterator[None]:
     assert not await asyncio.to_thread(path.exists)
 
 
+async def answered(path: Path) -> None:
+    """Ask again and again, until there is a place."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if await asyncio.to_thread(lambda: list(ask("status", path))):
+                    return
+            except EnvironmentFault:  # turned away just now
+                pass
+            await asyncio.sleep(0.01)
+
+
 async def test_one_question_one_answer(tmp_path: Path) -> None:
     path = tmp_path / "status.sock"
     async with served(path, Moments()):
@@ -92,6 +104,21 @@ async def test_watching_tells_changes_and_only_those(tmp_path: Path, monkeypatch
         writer.close()
 
 
+async def test_watchers_that_have_gone_leave_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fails when only an answer shows that nobody is there: of an idle device there is none for hours.
+    monkeypatch.setattr(status_module, "WATCH_S", 0.01)
+    path = tmp_path / "status.sock"
+    async with served(path, Moments()):
+        for _ in range(MAX_ASKERS):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"watch\n")
+            await reader.readline()
+            writer.close()
+        await answered(path)
+
+
 async def test_too_many_askers_are_turned_away_and_none_harms_the_next(tmp_path: Path) -> None:
     path = tmp_path / "status.sock"
     async with served(path, Moments()):
@@ -101,13 +128,7 @@ async def test_too_many_askers_are_turned_away_and_none_harms_the_next(tmp_path:
         writer.close()
         for _, writer in silent:
             writer.close()
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    if await asyncio.to_thread(lambda: list(ask("status", path))):
-                        break
-                except EnvironmentFault:  # turned away just now
-                    await asyncio.sleep(0.01)
+        await answered(path)
 
 
 async def test_a_word_without_end_is_cut_off(tmp_path: Path) -> None:

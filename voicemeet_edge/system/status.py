@@ -85,14 +85,14 @@ class StatusServer:
         try:
             async with timeout(ASK_LIMIT_S):
                 word = (await reader.readline()).strip()
-            await self._answer(word, writer)
+            await self._answer(word, reader, writer)
         except (OSError, TimeoutError, ValueError) as error:
             logger.debug("an asker went away: %s", type(error).__name__)
         finally:
             self._askers.discard(task)
             writer.close()
 
-    async def _answer(self, word: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, word: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if word == b"metrics":
             await _send(writer, self._metrics())
         elif word == b"status":
@@ -101,7 +101,7 @@ class StatusServer:
             await _send(writer, json.dumps(await self._test()) + "\n")
         elif word == b"watch":
             said = ""
-            while not writer.is_closing():
+            while not writer.is_closing() and not reader.at_eof():  # who has gone says so by that alone
                 snapshot = self._snapshot()
                 text = json.dumps({key: snapshot[key] for key in snapshot if key not in ALWAYS_MOVING})
                 if text != said:
