@@ -46,6 +46,9 @@ def run_until_signal(work: Coroutine[object, object, None]) -> None:
 def text_of(name: str) -> str:
     """Read a small file, or standard input for "-"."""
     try:
-        return sys.stdin.read(MAX_KEY_FILE) if name == "-" else Path(name).read_text()[:MAX_KEY_FILE]
+        if name == "-":
+            return sys.stdin.read(MAX_KEY_FILE)
+        with open(name) as file:
+            return file.read(MAX_KEY_FILE)
     except (OSError, UnicodeDecodeError):
         raise LocalError(f"{name}: not a readable text file", code="unreadable") from None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voicemeet_edge.cli_common import DEVICE_SETTINGS, HUB_SETTINGS, MAX_KEY_FILE, add_config
+from voicemeet_edge.cli_common import DEVICE_SETTINGS, HUB_SETTINGS, add_config, text_of
 from voicemeet_edge.errors import LocalError
 from voicemeet_edge.secret import Secret
 
@@ -117,7 +117,7 @@ def _key(options: argparse.Namespace) -> int:
     from voicemeet_edge.hub import key_change
 
     if options.work == "rotate":
-        text = _text_of(options.key_file) if options.key_file else getpass.getpass("The old intercom key: ")
+        text = text_of(options.key_file) if options.key_file else getpass.getpass("The old intercom key: ")
         print(asyncio.run(key_change.rotate(options.config, options.pool, Secret(text))))
     elif options.work == "status":
         print(asyncio.run(key_change.status(options.config, options.pool)))
@@ -148,7 +148,7 @@ def _enroll(options: argparse.Namespace) -> int:
 
     if options.desk and options.out:
         raise LocalError("a desk has no settings file: open its link there", code="no_file")
-    words = _text_of(options.key_file).split() if options.key_file else []
+    words = text_of(options.key_file).split() if options.key_file else []
     keys = [to_text(parse_key(Secret(word))) for word in words]
     role = Role.ANSWERER if options.desk else Role.CALLER
     place = asyncio.run(enroll(options.config, options.name, options.pool, role, keys))
@@ -172,7 +172,7 @@ def _setup(options: argparse.Namespace) -> int:
         place = questions.ask_for_name(_ask, place)
         sound = _ask_for_sound()
     else:
-        place = parse_line(Secret(sys.stdin.read(MAX_KEY_FILE)))
+        place = parse_line(Secret(text_of("-")))
     questions.write(path, questions.merged(old, place, sound))
     print(f"{path}: written. The device is called {place.name or 'nothing yet'} and rings in {place.pool}.")
     print(
@@ -204,11 +204,3 @@ def _ask(question: str) -> str:
         return input(question)
     except EOFError:
         raise NoAnswerError("nothing was written: the questions were not answered") from None
-
-
-def _text_of(name: str) -> str:
-    """Read a small file, or standard input for "-"."""
-    try:
-        return sys.stdin.read(MAX_KEY_FILE) if name == "-" else Path(name).read_text()[:MAX_KEY_FILE]
-    except (OSError, UnicodeDecodeError):
-        raise LocalError(f"{name}: not a readable text file", code="unreadable") from None
