@@ -126,6 +126,9 @@ async def test_too_many_askers_are_turned_away_and_none_harms_the_next(tmp_path:
         reader, writer = await asyncio.open_unix_connection(str(path))  # taken after those before it
         assert await reader.read() == b""
         writer.close()
+        for word in ("status", "watch", "metrics"):
+            with pytest.raises(EnvironmentFault, match="too many ask at once"):
+                await asyncio.to_thread(list, ask(word, path))
         for _, writer in silent:
             writer.close()
         await answered(path)

@@ -28,6 +28,8 @@ ASK_LIMIT_S = 5.0  # s to ask, and to take each answer
 TEST_LIMIT_S = 120.0  # s a client waits for the device's own test, which takes 8 when all is well
 WATCH_S = 1.0  # s between two answers to `watch`, when something changed
 ALWAYS_MOVING = ("up_s", "health")  # no reason to tell a watcher something
+ALWAYS_ANSWERED = ("status", "watch", "metrics")
+TURNED_AWAY = "the device did not answer: too many ask at once (`status --watch`), or it stops; try again"
 MAX_ANSWER = 262_144  # bytes a client takes of one answer; ours have about 3,000
 
 
@@ -120,7 +122,7 @@ def ask(word: str, path: Path = SOCKET) -> Iterator[str]:
     """Ask a running device and yield its answers, line by line. Blocks.
 
     Raises:
-        EnvironmentFault: no device runs here, or its socket is not ours to open.
+        EnvironmentFault: no device runs here, it turned us away, or its socket is not ours to open.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
@@ -129,8 +131,14 @@ def ask(word: str, path: Path = SOCKET) -> Iterator[str]:
             connection.connect(str(path))
             connection.sendall(word.encode() + b"\n")
             with connection.makefile("r", encoding="utf-8") as file:
+                told = word not in ALWAYS_ANSWERED
                 while line := file.readline(MAX_ANSWER):
+                    told = True
                     yield line.rstrip("\n")
+            if not told:
+                raise EnvironmentFault(TURNED_AWAY, code="no_status")
+        except (ConnectionResetError, BrokenPipeError):
+            raise EnvironmentFault(TURNED_AWAY, code="no_status") from None
         except PermissionError:
             said = "the status is for root and the device's user: run it with sudo"
             raise EnvironmentFault(said, code="no_status") from None
