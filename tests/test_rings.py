@@ -188,8 +188,9 @@ MAY_USE = {
     "update": {"backend", "system"},  # the hub's pin, and the running device's status
     "testing": {"audio", "backend", "call", "hub", "panel", "signaling", "system", "webrtc"},
 }
-# Adapters for all: sentences, time limits, threads and what wakes them, and how the network is reached.
-FOR_ALL_ADAPTERS = {"languages", "net", "threads", "timeouts", "timers", "wake"}
+# Adapters for all: sentences, what is loaded late, time limits, threads and what wakes them, and how the
+# network is reached.
+FOR_ALL_ADAPTERS = {"languages", "lazy_modules", "net", "threads", "timeouts", "timers", "wake"}
 MAY_USE_THE_APP = {"demo", "testing"}
 
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))

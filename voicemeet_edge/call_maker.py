@@ -30,11 +30,15 @@ from voicemeet_edge.signaling.sealed import make_envelope
 from voicemeet_edge.signaling.socket import RealtimeSocket
 from voicemeet_edge.voice.control import LineMemory
 from voicemeet_edge.voice.packet import RtpAudio
+from voicemeet_edge.voice.playout import Playout
 
 
 def load_call_parts() -> None:
     """Load what only a call needs, with aiortc: a sixth of all. The first press would wait for it."""
     import voicemeet_edge.webrtc.peer  # noqa: F401
+
+    # The first one loads libopus and tries what it can do, 44 M instructions on arm64.
+    Playout()
 
 
 class CallMaker:

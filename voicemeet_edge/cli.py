@@ -313,12 +313,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from voicemeet_edge.lazy_modules import keep_unloaded
     from voicemeet_edge.settings import Settings
     from voicemeet_edge.system.hardening import harden_process
     from voicemeet_edge.system.memory import start_unsettled
 
     harden_process()
     start_unsettled()
+    keep_unloaded()
     # Before what takes a second to load: a wrong one is said at once.
     settings = Settings.load(options.config)
     from voicemeet_edge.daemon import run_device

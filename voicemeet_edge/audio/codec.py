@@ -93,8 +93,6 @@ class OpusCodec:
     def __init__(self, settings: AudioSettings) -> None:
         self._bitrate = settings.bitrate
         self._complexity = settings.complexity
-        # The first one loads libopus, 16 ms that the first call shall not wait for.
-        Playout()
 
     def encoder(self, red_payload_type: int | None, control: SendControl, rate: int) -> Encoder:
         """Return what sends as the line carries, or at a fixed rate when the settings name another one."""

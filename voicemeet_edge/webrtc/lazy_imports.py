@@ -4,46 +4,22 @@ Importing any module of a package runs the whole package first: aiortc's brings 
 and SCTP, aioice's a DNS library for names that most calls never see. Together that is a quarter of this
 process' memory and half a second of a Raspberry Pi's start, for nothing we use.
 
-One rule: who asks gets the real thing. What stands in for a package becomes the package itself at the first
-look at anything it does not have, so `from aiortc import RTCPeerConnection` works as ever, later.
+One rule: who asks gets the real thing, later, as `from aiortc import RTCPeerConnection` (lazy_modules.py).
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import re
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from typing_extensions import override
+
+from voicemeet_edge.lazy_modules import LazyModule
+
 _MDNS_NAME = re.compile(r"[a-zA-Z0-9-]{1,63}\.local")  # draft-ietf-mmusic-mdns-ice-candidates §3.1.1
-
-
-class LazyModule(ModuleType):
-    """A module that runs its code when something it lacks is asked for."""
-
-    def __init__(self, spec: ModuleSpec) -> None:
-        super().__init__(spec.name)
-        self.__spec__ = spec
-        self.__file__ = spec.origin
-        self.__loader__ = spec.loader
-        self.__package__ = spec.parent
-        if spec.submodule_search_locations is not None:
-            self.__path__ = spec.submodule_search_locations
-
-    def __getattr__(self, name: str) -> object:
-        spec = self.__spec__
-        # inspect and pytest look at every module's dunders; that is no reason to load one.
-        if spec is None or spec.loader is None or (name.startswith("__") and name != "__version__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        part = f"{self.__name__}.{name}"
-        if spec.submodule_search_locations and PathFinder.find_spec(part, spec.submodule_search_locations):
-            return importlib.import_module(part)  # `from package import module` needs that module only
-        # An ordinary module from now on, and the code it runs sees itself as one.
-        object.__setattr__(self, "__class__", ModuleType)
-        spec.loader.exec_module(self)
-        return getattr(self, name)
 
 
 def is_mdns_hostname(name: str) -> bool:
@@ -51,33 +27,54 @@ def is_mdns_hostname(name: str) -> bool:
     return _MDNS_NAME.fullmatch(name) is not None
 
 
+class RtpModule(LazyModule):
+    """aiortc.rtp, which wants FFmpeg for one annotation only."""
+
+    @override
+    def __getattr__(self, name: str) -> object:
+        if "av" in sys.modules:
+            return super().__getattr__(name)
+        sys.modules["av"] = ModuleType("av")
+        vars(sys.modules["av"])["AudioFrame"] = object
+        try:
+            return super().__getattr__(name)
+        finally:
+            del sys.modules["av"]
+
+
+class MdnsModule(LazyModule):
+    """aioice.mdns, of which aioice.ice wants a check of a name and an annotation without doing any mDNS."""
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        super().__init__(spec)
+        vars(self)["is_mdns_hostname"] = is_mdns_hostname
+
+    @override
+    def __getattr__(self, name: str) -> object:
+        loading = getattr(getattr(sys.modules.get("aioice.ice"), "__spec__", None), "_initializing", False)
+        if name == "MDnsProtocol" and loading:
+            # The import system binds a submodule to its parent only when it loaded it itself.
+            vars(sys.modules["aioice"])["mdns"] = self
+            return object
+        return super().__getattr__(name)
+
+
 def install_lazy_modules() -> None:
-    """Put the stand-ins in place; what is loaded already stays as it is."""
+    """Put the stand-ins in place, and load nothing; what is loaded already stays as it is."""
     if "aiortc" not in sys.modules:
         spec = importlib.util.find_spec("aiortc")
-        if spec is not None:
+        rtp = _part(spec, "rtp")
+        if spec is not None and rtp is not None:
             sys.modules["aiortc"] = LazyModule(spec)
-            _load_rtp_without_av()
+            sys.modules["aiortc.rtp"] = vars(sys.modules["aiortc"])["rtp"] = RtpModule(rtp)
     if "aioice" not in sys.modules:
-        parent = importlib.util.find_spec("aioice")
-        found = PathFinder.find_spec("aioice.mdns", parent.submodule_search_locations) if parent else None
-        if found is not None:
-            mdns = LazyModule(found)
-            # What aioice/ice.py looks at without doing any mDNS: a check of a name and an annotation.
-            vars(mdns).update(is_mdns_hostname=is_mdns_hostname, MDnsProtocol=object)
-            sys.modules["aioice.mdns"] = mdns
-            # The import system binds a submodule to its parent only when it loaded it itself.
-            vars(importlib.import_module("aioice"))["mdns"] = mdns
-            del vars(mdns)["MDnsProtocol"]
+        mdns = _part(importlib.util.find_spec("aioice"), "mdns")
+        if mdns is not None:
+            sys.modules["aioice.mdns"] = MdnsModule(mdns)
 
 
-def _load_rtp_without_av() -> None:
-    """Load aiortc.rtp, which wants FFmpeg for one annotation only."""
-    if "av" in sys.modules:
-        return
-    sys.modules["av"] = ModuleType("av")
-    vars(sys.modules["av"])["AudioFrame"] = object
-    try:
-        importlib.import_module("aiortc.rtp")
-    finally:
-        del sys.modules["av"]
+def _part(package: ModuleSpec | None, name: str) -> ModuleSpec | None:
+    """Find a module of a package that is not to be loaded for it."""
+    if package is None:
+        return None
+    return PathFinder.find_spec(f"{package.name}.{name}", package.submodule_search_locations)
