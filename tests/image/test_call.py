@@ -25,7 +25,7 @@ BENCH = Path(__file__).parent.parent / "machine/bench.sh"
 LIMIT_S = 1500.0  # of one script: three emulated machines on two cores
 IN_A_CALL_MB = 160  # used by the whole device in a call
 LOUD = 100.0  # of 32,767, effective: speech that arrives, however torn; a silent cable gives 0
-HUB = 'state_dir = "/var/lib/voicemeet-hub"\n[match]\nopen_pools = ["*"]\n[turn]\nprovider = "none"\n'
+HUB = 'state_dir = "/var/lib/voicemeet-hub"\n[match]\nopen_pools = ["*"]\n[turn]\nprovider = "off"\n'
 
 
 class Wire:
@@ -103,6 +103,7 @@ def test_two_devices_talk_through_the_hub(arch: str, tmp_path: Path) -> None:
             hub,
             """
             until_true 300 "the hub is up" is_active voicemeet-hub
+            grep -q open_pools /etc/voicemeet/hub.toml || fail "$(cat /boot/firmware/voicemeet-status.txt)"
             voicemeet-edge device-settings | sed '/^\\[call\\]/,$d'
             """,
         )
