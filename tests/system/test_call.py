@@ -16,7 +16,7 @@ import pytest
 from tests.system.lab import Lab, LabCall, ended, events, meet
 from voicemeet_edge.backend.client import Backend
 from voicemeet_edge.backend.verbs import MatchedReply, Role, Slot
-from voicemeet_edge.demo.remote import RemoteDevice
+from voicemeet_edge.demo.remote import BETWEEN_PRESSES_S, RemoteDevice
 from voicemeet_edge.hub.settings import TurnSettings
 from voicemeet_edge.hub.turn import provider
 from voicemeet_edge.secret import Secret
@@ -227,6 +227,7 @@ async def test_a_peer_that_is_killed(lab: Lab) -> None:
 async def test_both_hang_up_at_once(lab: Lab) -> None:
     one, other = await pair(lab, DIRECT)
     await meet(one, other)
+    await asyncio.sleep(BETWEEN_PRESSES_S)  # or one waits until it may press again, and the other does not
     await asyncio.gather(one.press(), other.press())
     for device in (one, other):
         event = await device.state("ended")
