@@ -25,7 +25,14 @@ BENCH = Path(__file__).parent.parent / "machine/bench.sh"
 LIMIT_S = 1500.0  # of one script: three emulated machines on two cores
 IN_A_CALL_MB = 160  # used by the whole device in a call
 LOUD = 100.0  # of 32,767, effective: speech that arrives, however torn; a silent cable gives 0
-HUB = 'state_dir = "/var/lib/voicemeet-hub"\n[match]\nopen_pools = ["*"]\n[turn]\nprovider = "off"\n'
+HUB = """state_dir = "/var/lib/voicemeet-hub"
+[http]
+listen = ["0.0.0.0"]
+[match]
+open_pools = ["*"]
+[turn]
+provider = "off"
+"""
 
 
 class Wire:
