@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -59,7 +58,7 @@ class Steps:
         """Return `cache/name-<hash>`, made by `make` (a file or a folder) unless it is there already."""
         path = self.cache / f"{name}-{fingerprint(ingredients)}"
         if path.exists():
-            os.utime(path)
+            self._used(path)
             say(f"  {title}: kept")
             self.times.append((title, 0.0))
             return path
@@ -67,6 +66,7 @@ class Steps:
         remove(part)
         self._timed(title, lambda: make(part))
         part.rename(path)
+        self._used(path)
         self._forget_older(name, path)
         return path
 
@@ -82,8 +82,22 @@ class Steps:
         """Keep the two newest results of a step: a working cache must not fill the disk."""
         length = len(path.name)
         same = [p for p in self.cache.glob(f"{name}-*") if len(p.name) == length]
-        for old in sorted(same, key=lambda p: p.stat().st_mtime)[:-2]:
+        for old in sorted(same, key=self._last_use)[:-2]:
             remove(old)
+            self._mark(old).unlink(missing_ok=True)
+
+    def _mark(self, path: Path) -> Path:
+        return self.cache / "used" / path.name
+
+    def _used(self, path: Path) -> None:
+        """Note when a result was last taken; beside it, for a folder's own date goes into its image."""
+        mark = self._mark(path)
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+
+    def _last_use(self, path: Path) -> float:
+        mark = self._mark(path)
+        return (mark if mark.exists() else path).stat().st_mtime
 
     def summary(self) -> str:
         total = time.monotonic() - self._began  # some steps run beside others
