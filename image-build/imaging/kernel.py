@@ -142,10 +142,13 @@ def prune(build: Build, folder: Path, patterns: list[str]) -> None:
             path.rmdir()
     build.tools.run(["depmod", "-b", root / "usr", release])
     (folder / "modules.dep").rename(folder / "modules.dep.text")  # for the initrd; kmod reads the .bin files
-    for path in [folder.parent, *folder.parent.rglob("*")]:  # the same whenever it was made
-        os.utime(path, (_MADE, _MADE))
     for name in ("modules.alias", "modules.symbols", "modules.builtin.alias"):
         (folder / name).unlink(missing_ok=True)
+    for path in [
+        folder.parent,
+        *folder.parent.rglob("*"),
+    ]:  # the same whenever it was made; last, or the folder's is now
+        os.utime(path, (_MADE, _MADE))
 
 
 def initrd(build: Build, layer: Layer, made: Kernel, root: Path, out: Path) -> None:
