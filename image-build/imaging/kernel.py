@@ -144,10 +144,8 @@ def prune(build: Build, folder: Path, patterns: list[str]) -> None:
     (folder / "modules.dep").rename(folder / "modules.dep.text")  # for the initrd; kmod reads the .bin files
     for name in ("modules.alias", "modules.symbols", "modules.builtin.alias"):
         (folder / name).unlink(missing_ok=True)
-    for path in [
-        folder.parent,
-        *folder.parent.rglob("*"),
-    ]:  # the same whenever it was made; last, or the folder's is now
+    # The same whenever it was made; last, for what is taken away dates the folder anew.
+    for path in [folder.parent, *folder.parent.rglob("*")]:
         os.utime(path, (_MADE, _MADE))
 
 
