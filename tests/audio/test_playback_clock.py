@@ -94,17 +94,6 @@ def test_of_a_lost_stream_nothing_is_known() -> None:
     assert card.clock.rest(card.now) == 0.0
 
 
-def test_it_says_how_long_a_stream_that_ran_dry_played_silence() -> None:
-    card = Card()
-    assert card.clock.full(card.now) == 0.0  # nothing is known of it yet
-    card.clock.lost()
-    for _ in range(100):
-        card.period()
-    # 25 ms too late, then filled with 20 ms of silence, and again full.
-    card.now += card.clock.rest(card.now) + 0.025
-    assert card.clock.full(card.now + 0.02) == pytest.approx(0.045, abs=0.002)
-
-
 def test_a_stream_that_never_waits_is_never_rested_for() -> None:
     clock = PlaybackClock()
     for n in range(100):

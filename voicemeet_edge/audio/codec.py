@@ -73,9 +73,6 @@ class PlayoutBuffer(Protocol):
     def pull_pcm(self, now: float, gain: float) -> bytes:
         """Return the next 10 ms as s16le, so loud; from the playback thread."""
 
-    def ran_dry(self, seconds: float) -> None:
-        """Before what was pulled last the card played so much silence; from the playback thread."""
-
 
 class Codec(Protocol):
     """Makes both for one call."""

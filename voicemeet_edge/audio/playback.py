@@ -128,9 +128,7 @@ class PlaybackThread:
         except XrunError:
             self.worker.xruns += 1
             stream.write(pcm)
-            silent_s = self._clock.full(time.monotonic())
-            if call is not None and silent_s > 0.0:
-                call.playout.ran_dry(silent_s)
+            self._clock.full(time.monotonic())
             return
         if watched:
             self._clock.wrote(before, time.monotonic())

@@ -33,15 +33,10 @@ class PlaybackClock:
         self._room_at = None
         self.watched = True
 
-    def full(self, now: float) -> float:
-        """The stream ran dry, was filled anew, and has no more room; returns s of silence played for that.
-
-        0 where nothing was known of its clock.
-        """
-        room_at, known = now + PERIOD_S, self._room_at
-        self._room_at, self._until_probe = room_at, 0
+    def full(self, now: float) -> None:
+        """The stream ran dry, was filled anew, and has no more room."""
+        self._room_at, self._until_probe = now + PERIOD_S, 0
         self.watched = True
-        return 0.0 if known is None else max(room_at - known, 0.0)
 
     @property
     def is_known(self) -> bool:

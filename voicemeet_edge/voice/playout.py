@@ -100,8 +100,6 @@ class Playout:
         self._next = 0  # unwrapped timestamp that follows the buffer
         self._played = 0  # card time, in samples
         self._stood = 0  # samples of it that were never pulled: the card stood still
-        self._stalled = 0  # samples of those that were noticed at the last pull
-        self._held_up = False  # how long the coming packets lay there says nothing of the path
         self._offset = 0  # card time of the next sample to be heard minus its timestamp, at the last pull
         self._last_pull: float | None = None
         self._ssrc: int | None = None
@@ -145,8 +143,7 @@ class Playout:
         self._packets_are_taken = len(self._buffer) < PERIOD_BYTES or self._soft > 0 or not self._started
         return self._packets_are_taken
 
-    def _drain(self, now: float) -> None:
-        measured, self._held_up = not self._held_up, False
+    def _drain(self, now: float, stalled: bool) -> None:
         for _ in range(INBOX_PACKETS):
             if not self._inbox:
                 return
@@ -158,7 +155,7 @@ class Playout:
             if not self._played:
                 # Nobody asked when it came. Who pulls from now on would have had it so much earlier.
                 wait -= max(int((now - GUARD_S - arrival) / PERIOD_S), 0) * PERIOD_SAMPLES
-            self._accept(packet, self._played + wait, measured)
+            self._accept(packet, self._played + wait, not stalled)
 
     def _accept(self, packet: RtpAudio, card_time: int, measured: bool) -> None:
         sequence, timestamp, ssrc, payload, _, red = packet
@@ -301,15 +298,16 @@ class Playout:
 
     def pull_pcm(self, now: float, gain: float = 1.0) -> bytes:
         """Return the next 480 samples as s16le, `gain` times as loud; instead of `pull`."""
-        self._stalled = 0
+        stalled = False
         if self._last_pull is not None and now - self._last_pull > STALL_S:
+            stalled = True
             self._stall(int((now - self._last_pull) * SAMPLE_RATE))
         self._last_pull = now
         if gain != self._gain:
             self._set_gain(gain)
         woken = bool(self._inbox)
         if woken:
-            self._drain(now)
+            self._drain(now, stalled)
         if not self._packets_are_taken:
             self._unfed.append(now)
             self._packets_are_taken = True  # unless it is asked again
@@ -353,27 +351,9 @@ class Playout:
         self._gain = self._comfort.gain = gain
         self._decoder.set_gain(gain)
 
-    def ran_dry(self, seconds: float) -> None:
-        """Before what was pulled last the card played so much silence of its own; told right after that pull.
-
-        The hole was heard: what belonged in it is left out, instead of being late for the next seconds.
-        """
-        self._held_up = True
-        gap = round(seconds * SAMPLE_RATE / 120) * 120 - self._stalled
-        self._played += gap
-        self._stood += gap
-        if self._last_pull is not None:
-            self._last_pull += seconds
-        surplus = -self._shortfall()
-        if self._started and surplus > SLACK:
-            self._skip(surplus)
-            self._soft = self._buffered()  # so that there is a cross-fade
-        self._stalled, self._offset = 0, self._present_offset()
-
     def _stall(self, gap: int) -> None:
         """The card stood still, or only asked late and will catch up: forget where the frames lie."""
         gap = gap // PERIOD_SAMPLES * PERIOD_SAMPLES
-        self._stalled, self._held_up = gap, True
         self._played += gap
         self._stood += gap
         self._delay.rebase()
