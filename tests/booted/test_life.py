@@ -88,6 +88,19 @@ def test_a_stop_of_the_hub_ends_no_call_and_devices_come_back(house: House) -> N
     house.hang_up()
 
 
+def test_debians_own_relay_that_is_started_beside_it_does_not_end_the_hub(house: House) -> None:
+    """As an upgrade of the package coturn does it, where nobody has disabled its service."""
+    house.says(HUB, "ready")
+    before = house.property(HUB, "MainPID")
+    house.run("systemctl start --no-block coturn")
+    house.until("it is tried", lambda: house.property("coturn", "ExecMainStartTimestampMonotonic") != "0")
+    assert house.property(HUB, "MainPID") == before
+    assert house.property(HUB, "ActiveState") == "active"
+    house.run(f"systemctl restart {HUB}")
+    house.says(HUB, "ready")
+    assert house.property("coturn", "ActiveState") != "active", "who starts last has the port"
+
+
 @pytest.fixture
 def read_only(house: House) -> Iterator[None]:
     """/var as on a system that is never written."""

@@ -10,6 +10,13 @@ import pytest
 pytestmark = pytest.mark.system
 
 
+def run_alone(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_full_collection_finds_next_to_nothing_to_look_at() -> None:
     code = (
         "import gc, voicemeet_edge.app\n"
@@ -24,10 +31,7 @@ def test_a_full_collection_finds_next_to_nothing_to_look_at() -> None:
         "gc.collect()\n"
         "assert seen() is None, 'what comes later is collected as ever'\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_alone(code)
 
 
 def test_what_was_freed_goes_back_to_the_system() -> None:
@@ -50,7 +54,4 @@ def test_what_was_freed_goes_back_to_the_system() -> None:
         "del small\n"
         "assert anonymous_mb() < before + 2, ('afterwards', before, anonymous_mb())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_alone(code)
