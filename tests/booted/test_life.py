@@ -102,6 +102,25 @@ def test_debians_own_relay_that_is_started_beside_it_does_not_end_the_hub(house:
 
 
 @pytest.fixture
+def coturn_that_fails(house: House) -> Iterator[None]:
+    """As Debian's own does while the machine starts and has no address yet: it waits between two tries."""
+    place = "/run/systemd/system/coturn.service.d"
+    words = "[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=on-failure\\nRestartSec=1h\\n"
+    house.run(f"mkdir -p {place}; printf '{words}' >{place}/fails.conf; systemctl daemon-reload")
+    yield
+    house.run(f"rm -r {place}; systemctl daemon-reload; systemctl reset-failed coturn || true")
+
+
+@pytest.mark.usefixtures("coturn_that_fails")
+def test_debians_own_relay_that_waits_between_two_tries_tries_no_more(house: House) -> None:
+    house.run("systemctl start --no-block coturn")
+    house.until("it waits", lambda: house.property("coturn", "SubState") == "auto-restart")
+    house.run(f"systemctl restart {HUB}")
+    house.says(HUB, "ready")
+    assert house.property("coturn", "ActiveState") == "inactive", "it would come back for the hub's port"
+
+
+@pytest.fixture
 def read_only(house: House) -> Iterator[None]:
     """/var as on a system that is never written."""
     house.run("mount --bind /var /var && mount -o remount,bind,ro /var")

@@ -54,22 +54,6 @@ def test_the_hub_runs_its_own_coturn_though_debians_is_enabled(machine: Machine)
     assert said.split() == ["enabled", "ready", "1", "1", "1"]
 
 
-def test_debians_coturn_that_keeps_trying_is_ended_by_the_hub(machine: Machine) -> None:
-    """It waits between two tries, or for its port: neither is "active", and either would go on for ever."""
-    said = inside(
-        machine,
-        """
-        systemctl start --no-block coturn
-        until_true 60 "coturn is tried" sh -c '! systemctl show -P SubState coturn | grep -q dead'
-        systemctl restart voicemeet-hub
-        status voicemeet-hub
-        systemctl show -P ActiveState coturn
-        pgrep -c turnserver
-        """,
-    )
-    assert said.split() == ["ready", "inactive", "1"]
-
-
 def test_a_second_hub_does_the_first_no_harm(machine: Machine) -> None:
     said = inside(
         machine,
