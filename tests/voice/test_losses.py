@@ -29,6 +29,14 @@ def test_a_share_is_of_the_last_packets_and_congestion_is_no_chance() -> None:
     assert losses.share() == losses.congested() == 0.0
 
 
+def test_what_is_doubtful_is_lost_and_neither_chance_nor_congestion() -> None:
+    losses = ChanceLosses()
+    for number in range(LOSS_WINDOW):
+        losses.add(number % 2 == 0, doubtful=True)
+    assert losses.share() == pytest.approx(0.5)
+    assert losses.congested() == losses.take() == 0.0
+
+
 def test_runs_are_counted_by_what_follows_a_loss() -> None:
     losses = ChanceLosses()
     for lost in (True, True, True, False, False, True, False):

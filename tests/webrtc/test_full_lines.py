@@ -127,3 +127,21 @@ def test_nearly_all_come_down_wherever_they_begin() -> None:
         lost.append(max(end.lost(10.0, 20.0) for end in ends))
     assert max(lost) < 0.1
     assert sum(share >= 0.03 for share in lost) <= 2
+
+
+@pytest.mark.parametrize("kbit_s", [28.0, 32.0, 36.0, 48.0])
+def test_what_a_full_queue_took_at_the_beginning_is_not_taken_for_chance(kbit_s: float) -> None:
+    """The set-up's own packets fill a narrow line before the first word. Copies would halve what is heard."""
+    dice = random.Random(7)
+    for _ in range(8):
+        ends = talk(narrow(kbit_s), 8.0, apart_s=dice.uniform(0.0, 0.3), filled_s=dice.uniform(0.15, 0.3))
+        assert [end.control.chance_percent for end in ends] == [0, 0]
+        assert [end.control.plan.distances for end in ends] == [(), ()]
+
+
+def test_what_chance_takes_there_is_found_all_the_same() -> None:
+    dice = random.Random(7)
+    for _ in range(8):
+        line = Impairment(kbit_s=48, queue_s=0.3, delay_s=0.02, keep_order=True, loss=0.05)
+        ends = talk(line, 9.0, apart_s=dice.uniform(0.0, 0.3), filled_s=dice.uniform(0.15, 0.3))
+        assert all(end.control.chance_percent >= 1 for end in ends)

@@ -46,6 +46,7 @@ RETURN_FACTOR = 8.0  # times UP_S / 2 at most, before going back to where pairs 
 MAX_WAIT_S = 60.0  # s; each failed trial doubles the wait up to this
 FAILED_S = 10.0  # s after a trial within which trouble counts as its failure
 FORGET_S = 60.0  # s after which what the line carried is no longer a limit
+BEGUN_S = 3.0  # s within which what was lost before a fall was lost in the queue that led to it
 PAIR_S = 1.0  # s between two pairs of packets
 FIRST_PAIRS_S = 0.09  # s between two in the first half second
 RARE_PAIR_S = 20.0  # s between two where the last ones agree and the line is as it was
@@ -56,10 +57,10 @@ ALIKE = 1.2  # times: pairs that differ by no more measured the line, and not ji
 OPEN_FACTOR = 1.3  # pairs that say the line carries so many times the highest rung: go there at once
 FAST = 2.0  # times the present rung that a pair shows: no such line holds our packets up
 NARROW_FACTOR = 1.0  # pairs were below this share of the highest rung: the line was narrow then
-START_AGAIN = 8  # the rung to stand on in a queue of others: 54.4 kb/s, a 20th of what fills such a queue
+START_AGAIN = 9  # the rung to stand on in a queue of others: 54.4 kb/s, a 20th of what fills such a queue
 FOREIGN_S = 20.0  # s a queue is taken for somebody else's before it is looked at again
 STUCK_S = 5.0  # s on the lowest rung with a queue, of which hardly anything gets lost: nothing helps there
-FOREIGN_LEAST = 3  # the least rung there: below it there is no room for copies
+FOREIGN_LEAST = 4  # the least rung there: below it there is no room for copies
 FOREIGN_LOSS = 0.1  # of the packets lost in such a queue before we give way: our share is smaller
 FULL_LEAST_S = 0.3  # s of queue reckoned with where it was full before we came
 FULL_S = 0.05  # s of queue that may be all a short one holds
@@ -125,7 +126,7 @@ class CongestionControl:
         self._calm_since = now
         self._failures = 0
         self._next_up_at = now
-        self._fell_at = now
+        self._fell_at = -inf
         self._back = start  # where a failed trial returns to
         self._probe_until = 0.0
         self._probe_queue = 0.0
@@ -245,8 +246,12 @@ class CongestionControl:
         queued = deep >= max(LOST_DEEP_S, LOST_SHARE * watch.longest(now)) or self._full_speed() is not None
         # In a queue of others nothing changes by what we send: to us it is chance, and copies help.
         congested = queued and not self.foreign
+        # One that was full before we came has no depth until it drains, and after a fall that takes a second.
+        doubted = not queued and not self.foreign
+        drains = now - watch.base_fell_at < SETTLE_S
         for fate in lost:
-            self.losses.add(True, chance=not congested)
+            doubtful = doubted and (drains or fate.sent_at < self._fell_at + DRAIN_S)
+            self.losses.add(True, chance=not (congested or doubtful), doubtful=doubtful)
             self._police.add(not congested, self._leaving(fate))
 
     # Deciding
@@ -351,7 +356,7 @@ class CongestionControl:
         self._hold_until = now + round_trip_s + SETTLE_S
         self._growing = 0
         self._fell_at = now
-        self.losses.forgive(mistaken=full is not None)
+        self.losses.forgive(mistaken=full is not None or now - self._began < BEGUN_S)
 
     def _carried(self, sent: float) -> float:
         """Return kb/s of voice that the line lets through, by what is known now."""

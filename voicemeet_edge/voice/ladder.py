@@ -60,6 +60,7 @@ LADDER: tuple[Rung, ...] = (
     Rung(SendPlan(180, frame_ms=120), SendPlan(180, frame_ms=120)),  # 15.7 kb/s on the wire
     Rung(SendPlan(90, frame_ms=60), SendPlan(90, frame_ms=60)),  # 19.5
     Rung(SendPlan(120, frame_ms=60), SendPlan(120, frame_ms=60)),  # 23.5
+    Rung(SendPlan(136, frame_ms=60), SendPlan(136, frame_ms=60)),  # 25.6
     Rung(SendPlan(150, frame_ms=60), SendPlan(149, 0, (1,), 60)),  # 27.5
     Rung(SendPlan(120, frame_ms=40), SendPlan(207, 0, (1,), 60)),  # 35.2
     Rung(SendPlan(140, frame_ms=40), SendPlan(139, 0, (1,), 40)),  # 39.2
@@ -73,10 +74,10 @@ REPORT_S = 0.25  # s between two reports of what arrived (RFC 8888)
 SLOW_REPORT_S = 0.5  # s on a narrow line, where each takes a third of what one more packet would
 FIRST_REPORT_S = 0.1  # s while nothing is known of the line yet
 FIRST_S = 0.6  # s for which that is so
-SLOW_BELOW = 9  # the rung from which on there is room for more
+SLOW_BELOW = 10  # the rung from which on there is room for more
 LOSS_BYTES = 177  # bytes a packet there while packets get lost by chance: 93.2 kb/s on the wire
 TOP = len(LADDER)  # the rung above all, which is for redundancy only
-START = 8  # the rung of a call that knows nothing of its line
+START = 9  # the rung of a call that knows nothing of its line
 
 
 def rates(header_bytes: int = HEADER_BYTES) -> tuple[float, ...]:

@@ -44,9 +44,9 @@ class ChanceLosses:
         self._former = False
         self._mistaken = False
 
-    def add(self, lost: bool, *, chance: bool = False) -> None:
-        """Count a packet."""
-        self._window.append((lost, lost and chance))
+    def add(self, lost: bool, *, chance: bool = False, doubtful: bool = False) -> None:
+        """Count a packet; `doubtful`: nobody can say whether chance or congestion took it."""
+        self._window.append((lost, lost and not (chance or doubtful)))
         self.counted += 1
         by_chance = lost and chance
         self._chance += by_chance
@@ -62,8 +62,7 @@ class ChanceLosses:
 
     def congested(self) -> float:
         """Return the share of the last packets that was lost to congestion."""
-        lost = sum(lost and not chance for lost, chance in self._window)
-        return lost / LOSS_WINDOW
+        return sum(congested for _, congested in self._window) / LOSS_WINDOW
 
     def take(self) -> float:
         """Return the share lost by chance since the last call, and begin anew."""
