@@ -128,11 +128,16 @@ def test_it_starts_without_any_network(fresh: Callable[[], System]) -> None:
     card.put(system.disk, "voicemeet.toml", SETTINGS)
     with Machine(replace(system, append=f"{system.append} modprobe.blacklist=virtio_net")) as machine:
         said = machine.run(
-            "systemctl is-system-running --wait; ls /sys/class/net; systemctl is-active voicemeet-edge",
+            """
+            systemctl is-system-running --wait >/dev/null
+            # Debian's own TURN server, which is on a bench only, cannot do without an address.
+            systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1 | grep -v coturn
+            ls /sys/class/net; systemctl is-active voicemeet-edge
+            """,
             check=False,
         ).output.split()
         machine.power_off()
-    assert said == ["running", "lo", "active"]
+    assert said == ["lo", "active"]
 
 
 def beginning(disk: Path) -> bytes:
