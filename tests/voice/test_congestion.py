@@ -104,7 +104,7 @@ def test_a_policer_is_kept_to_and_loss_by_chance_is_not_taken_for_one() -> None:
 def test_a_queue_of_somebody_else_does_not_starve_us() -> None:
     trip = simulate(LINES["bloat"], 80)
     standing = rungs(trip, 10)
-    assert sum(rung >= 5 for rung in standing) > 0.9 * len(standing)
+    assert sum(rung >= 5 for rung in standing) >= 0.9 * len(standing)
 
 
 @pytest.mark.parametrize("kbit_s", [200, 300, 600])

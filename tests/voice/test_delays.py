@@ -97,3 +97,16 @@ def test_a_long_packets_own_time_is_no_queue() -> None:
     base.add(0.03, 0.002, 0.0)
     assert base.queue(0.05, 0.022) == pytest.approx(0.0)
     assert base.queue(0.05, 0.002) == pytest.approx(0.02)
+
+
+def test_a_queue_that_was_there_from_the_beginning_shows_by_what_the_base_falls() -> None:
+    watch = QueueWatch()
+    report(watch, 1.0, [0.3] * 10)
+    assert watch.base_fell(1.0, 0.5) == 0.0, "nothing is known of before"
+    report(watch, 1.6, [0.3] * 10)
+    assert watch.base_fell(1.6, 0.5) == pytest.approx(0.0, abs=1e-6)
+    for step in range(4):
+        report(watch, 2.1 + step / 2, [0.3 - 0.05 * step - 0.005 * place for place in range(10)])
+        assert watch.queue_s < 0.01
+    assert watch.base_fell(3.6, 0.5) == pytest.approx(0.05, abs=1e-6)
+    assert watch.base_fell(9.0, 20.0) == 0.0

@@ -6,11 +6,13 @@ import random
 
 import pytest
 
+from voicemeet_edge.voice.delays import PacketFate
 from voicemeet_edge.voice.losses import (
     CHANCE_S,
     LOSS_WINDOW,
     POLICE_TEST_PACKETS,
     ChanceLosses,
+    FullQueue,
     PoliceTest,
 )
 
@@ -123,3 +125,18 @@ def test_loss_that_stays_at_the_policers_rate_is_none_of_its() -> None:
     assert not test.still()
     sent(test, [number % 10 == 0 for number in range(LOSS_WINDOW)], 0.0)
     assert test.still()
+
+
+@pytest.mark.parametrize(("apart_s", "kbit_s"), [(0.02, None), (0.025, 32.0)])
+def test_packets_that_come_slower_than_they_leave_wait_for_each_other(
+    apart_s: float, kbit_s: float | None
+) -> None:
+    """Also where all that was lost was lost beside a report of ours, so that no gap tells."""
+    full, came_at = FullQueue(), 0.0
+    before = PacketFate(0.0, 100, came_at)
+    for number in range(1, 20):
+        came_at += apart_s
+        after = PacketFate(number * 0.02, 100, came_at, behind=number % 4 == 0)
+        full.add(before, [after] if after.behind else [], after)
+        before = after
+    assert full.speed() == (None if kbit_s is None else pytest.approx(kbit_s))

@@ -145,3 +145,22 @@ def test_what_chance_takes_there_is_found_all_the_same() -> None:
         line = Impairment(kbit_s=48, queue_s=0.3, delay_s=0.02, keep_order=True, loss=0.05)
         ends = talk(line, 9.0, apart_s=dice.uniform(0.0, 0.3), filled_s=dice.uniform(0.15, 0.3))
         assert all(end.control.chance_percent >= 1 for end in ends)
+
+
+@pytest.mark.parametrize(
+    ("kbit_s", "queue_s", "by_s"), [(60.0, 2.0, 6.5), (48.0, 0.3, 2.5), (32.0, 0.3, 4.0), (24.0, 0.5, 7.5)]
+)
+def test_a_queue_that_was_there_before_us_is_gone_soon(kbit_s: float, queue_s: float, by_s: float) -> None:
+    """Its depth was not seen when we fell: at 60 kb/s it drained for seven seconds, at 24 for eight."""
+    ends = End(1, narrow(kbit_s, queue_s), 0.0, 1), End(2, narrow(kbit_s, queue_s), 0.013, 2)
+    for end in ends:
+        end.way._free_at = 0.4
+    least = [queue_s, queue_s]
+    for step in range(int((by_s + 1.0) / STEP_S)):
+        now = step * STEP_S
+        for number, (end, other) in enumerate((ends, ends[::-1])):
+            end.hear(other, now)
+            end.talk(now)
+            if now > by_s:
+                least[number] = min(least[number], end.way.queue_s(now))
+    assert max(least) < 0.05

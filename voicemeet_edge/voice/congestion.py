@@ -38,6 +38,13 @@ BLIND_KEEP = 0.7  # of the rate is sent when reports end, again and again
 BLIND_S = 5.0  # s after which it is too late to go back at once
 BLIND_LOST = 0.1  # of the packets that may be lost in a report that lets us go back
 DRAIN_S = 1.0  # s in which a queue is to be gone
+DRAINING_S = (
+    0.025  # s by which the least delay falls in SETTLE_S while a queue drains that was there before us
+)
+HIDDEN_S = 0.04  # s of such a queue, at least, that is drained faster
+HIDDEN_KEEP = (
+    0.7  # of what the line carries is sent then: less would mean packets that raise the delay for 20 s
+)
 SETTLE_S = 0.5  # s after a step, beside the round trip, before another
 UP_S = 5.0  # s of calm before a step up
 FIRST_UP_S = 1.0  # s of calm before a step up while nothing bad was ever seen
@@ -198,7 +205,7 @@ class CongestionControl:
             return
         if self.queue_s > EMPTY_S or now - self._since > BLIND_S:
             self._sighted = None
-        elif lost <= BLIND_LOST and now - self._watch.base_fell_at >= SETTLE_S:
+        elif lost <= BLIND_LOST and now - self._watch.base_fell_at >= SETTLE_S and not self._full.is_likely():
             self._sighted = None
             self._stand(sighted, now)
 
@@ -248,7 +255,7 @@ class CongestionControl:
         congested = queued and not self.foreign
         # One that was full before we came has no depth until it drains, and after a fall that takes a second.
         doubted = not queued and not self.foreign
-        drains = now - watch.base_fell_at < SETTLE_S
+        drains = now - watch.base_fell_at < SETTLE_S or self._drains(now)
         for fate in lost:
             doubtful = doubted and (drains or fate.sent_at < self._fell_at + DRAIN_S)
             self.losses.add(True, chance=not (congested or doubtful), doubtful=doubtful)
@@ -287,6 +294,11 @@ class CongestionControl:
             else:
                 self._fall(now, round_trip_s)
         elif episode is not None and not congested:
+            if now < episode.shows_at:
+                return
+            if self._drains(now):
+                self._drain_hidden(episode, now)
+                return
             if now - self._watch.base_fell_at < SETTLE_S:
                 return  # what was taken for the line's own delay is draining
             if queue <= EMPTY_S or (queue < QUEUE_S and now - self._since > UP_S):
@@ -295,6 +307,10 @@ class CongestionControl:
         elif not congested and queue <= EMPTY_S:
             if self.probing:
                 self._conclude_probe(now)
+            elif self._carries is not None and self._drains(now):  # so slowly that the fall was over before
+                base = self._watch.base_s + self._watch.base_fell(now, SETTLE_S)
+                self._episode = Episode(self.rung, now, self._carries, base, now)
+                self._drain_hidden(self._episode, now)
             elif (
                 self._tested_from is None
                 and not self._full.is_likely()
@@ -336,6 +352,7 @@ class CongestionControl:
     def _fall(self, now: float, round_trip_s: float) -> None:
         """Step down so far that what stands in the queue is gone in a second."""
         self._trouble = True
+        self._sighted = None  # where we stood is too high, whyever reports ended
         sent = self._rates[self.rung]
         carried = self._carried(sent) + self.report_kbit_s
         full = self._full_speed()
@@ -348,7 +365,9 @@ class CongestionControl:
         self._policed_to = -1
         self._carries, self._carries_at = carried, now
         if self._episode is None:
-            self._episode = Episode(self._back if self.probing else self.rung, now, carried)
+            before = self._back if self.probing else self.rung
+            shows_at = now + round_trip_s + SETTLE_S
+            self._episode = Episode(before, now, carried, self._watch.base_s, shows_at)
         queue = max(self.queue_s, FULL_LEAST_S if full is not None else 0.0)
         room = carried * min(KEEP, max(1.0 - queue / DRAIN_S, 0.3))
         below = self._back if self.probing else self.rung - 1
@@ -371,6 +390,17 @@ class CongestionControl:
             episode.carried = self._carries = carried
             self._carries_at = now
         episode.drains_from = now, self.queue_s
+
+    def _drains(self, now: float) -> bool:
+        """Say whether what was taken for the line's own delay is a queue, and is draining."""
+        return self._watch.base_fell(now, SETTLE_S) > DRAINING_S
+
+    def _drain_hidden(self, episode: Episode, now: float) -> None:
+        """A queue that was there before us is longer than it looked: send less until it is gone."""
+        if episode.base - self._watch.base_s > HIDDEN_S:
+            rung = self._highest_within(episode.carried * HIDDEN_KEEP)
+            if rung < self.rung:
+                self._stand(rung, now)
 
     def _settle(self, before: int, now: float) -> None:
         """The queue is gone: stand where the line was found to carry us."""

@@ -62,6 +62,11 @@ class BaseDelay:
             self._bins[-1] = delay, own
         self._least = min(self._bins)
 
+    @property
+    def least_s(self) -> float:
+        """The least delay, with what the packet's own length was of it."""
+        return self._least[0]
+
     def queue(self, delay: float, own: float) -> float:
         """Return how much of a delay is queue."""
         least, counted = self._least
@@ -108,6 +113,7 @@ class QueueWatch:
         self._seen: deque[tuple[float, float, float, int]] = deque()  # arrived, sent, queue, octets
         self._lows: deque[tuple[float, float]] = deque()  # when, standing queue
         self._longest: deque[tuple[float, float]] = deque()
+        self._bases: deque[tuple[float, float]] = deque()
         self._new = 0
 
     def begin(self, fates: Sequence[PacketFate], per_octet: float, now: float) -> None:
@@ -127,6 +133,9 @@ class QueueWatch:
     def end(self, now: float) -> None:
         """All of it was taken."""
         seen = self._seen
+        self._bases.append((now, self._base.least_s))
+        while self._bases[0][0] < now - BASE_BIN_S:
+            self._bases.popleft()
         if self._new:
             self.queue_s = max(self._least_of_last(max(self._new, self.spans.least_of)), 0.0)
             self._lows.append((now, self.queue_s))
@@ -150,6 +159,16 @@ class QueueWatch:
     def longest(self, now: float) -> float:
         """Return the longest queue of late."""
         return max((value for at, value in self._longest if at > now - QUEUE_MEMORY_S), default=0.0)
+
+    @property
+    def base_s(self) -> float:
+        """The least delay of late, in the time of both clocks."""
+        return self._base.least_s
+
+    def base_fell(self, now: float, span_s: float) -> float:
+        """Return how much shorter the least delay is than so long ago; 0 where that is not known."""
+        before = [base for at, base in self._bases if at <= now - span_s]
+        return before[-1] - self.base_s if before else 0.0
 
     @property
     def base_fell_at(self) -> float:

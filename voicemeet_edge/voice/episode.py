@@ -20,6 +20,10 @@ class Episode:
     began: float
     carried: float
     """kb/s that got through before we sent less."""
+    base: float
+    """The least delay then, of whose queue nothing was known yet."""
+    shows_at: float
+    """When what comes of sending less is seen, where the queue was full before we came."""
     drains_from: tuple[float, float] | None = None
     """(when, queue): from then on what is seen was sent after the fall."""
     low_from: tuple[float, float] | None = None

@@ -16,6 +16,9 @@ FULL_LEAST = 10  # of them before that is said
 FULL_ROWS = 4  # of them, at least, that came behind lost ones
 FULL_SPREAD = 0.2  # of the line's speed by which they may stray: behind one lost by chance it is half of it
 FULL_STRANGE = 0.2  # of them may stray further: machines stand still, and reports are sent between
+FULL_STRETCH = (
+    1.05  # times the time between two that leave: so far apart they come where they wait for each other
+)
 LOSS_WINDOW = 50  # packets a loss is counted over
 POLICED = 0.05  # of the packets lost without delay: chance or a policer
 POLICED_HARD = 0.35  # of the packets lost: no redundancy helps, so it is looked at first
@@ -98,25 +101,37 @@ class FullQueue:
 
     def __init__(self) -> None:
         self._came: deque[tuple[float, bool]] = deque(maxlen=FULL_WINDOW)  # kb/s, behind a lost one
+        self._stretched: deque[float] = deque(
+            maxlen=FULL_WINDOW
+        )  # between two that came, for s between their leaving
+        self._lost = 0
 
     def add(self, before: PacketFate, lost: Sequence[PacketFate], after: PacketFate) -> None:
         """Take who came, who came before it, and who was lost between them."""
+        self._lost += len(lost)
         if before.pair or any(fate.pair or fate.behind for fate in (*lost, after)):
             return  # the line had something else to do between them
         if before.arrived_at is not None and after.arrived_at is not None:
             gap = max(after.arrived_at - before.arrived_at, RATE_LEAST_S)
             self._came.append((after.octets * 0.008 / gap, bool(lost)))
+            if not lost:
+                self._stretched.append(gap / max(after.sent_at - before.sent_at, RATE_LEAST_S))
 
     def is_likely(self) -> bool:
         """Say whether what was seen until now speaks for it: nothing is tried upward then."""
         return self.speed(FULL_LEAST // 2, FULL_ROWS // 2) is not None
 
     def speed(self, least: int = FULL_LEAST, least_rows: int = FULL_ROWS) -> float | None:
-        """Return kb/s of the line when it is never idle although packets get lost; else None."""
+        """Return kb/s of the line when it is never idle although packets get lost; else None.
+
+        Where packets come steadily, and slower than they leave, any that are lost are enough.
+        """
         rows = sum(behind for _, behind in self._came)
-        if len(self._came) < least or rows < least_rows:
+        if len(self._came) < least or self._lost < least_rows:
             return None
         middle = sorted(rate for rate, _ in self._came)[len(self._came) // 2]
+        if rows < least_rows and sorted(self._stretched)[len(self._stretched) // 2] < FULL_STRETCH:
+            return None
         strange = [behind for rate, behind in self._came if abs(rate - middle) > FULL_SPREAD * middle]
         few = sum(strange) <= FULL_STRANGE * rows and len(strange) <= FULL_STRANGE * len(self._came)
         return middle if few else None
@@ -124,6 +139,8 @@ class FullQueue:
     def forget(self) -> None:
         """The rate is another from now on."""
         self._came.clear()
+        self._stretched.clear()
+        self._lost = 0
 
 
 class PoliceTest:
