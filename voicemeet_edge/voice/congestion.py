@@ -11,7 +11,6 @@ reasons beside them; how they were found: `python -m bench.line`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from voicemeet_edge.voice.losses import (
     FullQueue,
     PoliceTest,
 )
+from voicemeet_edge.voice.pairs import PAIRS, Pairs
 
 GROWING = 0.05  # s of queue each s: 5 %; noise of 20 ms sd makes 0.01 over a second
 STEEP = 0.15  # the same over half a second; noise makes 0.03
@@ -58,9 +58,8 @@ PAIR_S = 1.0  # s between two pairs of packets
 FIRST_PAIRS_S = 0.09  # s between two in the first half second
 RARE_PAIR_S = 20.0  # s between two where the last ones agree and the line is as it was
 SETTLED_S = 3.0  # s without a change until that is so
-PAIRS = 3  # pairs the line's speed is judged by
 PAIR_SHARE = 0.885  # of what pairs say is tried
-ALIKE = 1.2  # times: pairs that differ by no more measured the line, and not jitter
+PAIR_MOST = 0.9  # of what pairs say is left as it is: what came before they did may have been overrated
 OPEN_FACTOR = 1.3  # pairs that say the line carries so many times the highest rung: go there at once
 FAST = 2.0  # times the present rung that a pair shows: no such line holds our packets up
 NARROW_FACTOR = 1.0  # pairs were below this share of the highest rung: the line was narrow then
@@ -121,7 +120,7 @@ class CongestionControl:
         self._watch = watch or QueueWatch()
         self._carries = carries_kbit_s
         self._carries_at = now
-        self._pairs: deque[float] = deque(maxlen=PAIRS)
+        self._pairs = Pairs()
         self._pair_at = -inf
         self._began = now
         self._trouble = carries_kbit_s is not None
@@ -164,8 +163,7 @@ class CongestionControl:
 
     def _is_settled(self, now: float) -> bool:
         """Say whether another pair would only make the next packet wait: a faster line shows by itself."""
-        pairs = list(self._pairs)
-        if len(pairs) < PAIRS or max(pairs) > ALIKE * min(pairs) or now - self._began < SETTLED_S:
+        if self._pairs.agree() is None or now - self._began < SETTLED_S:
             return False
         known = self._known_rung()
         return 0 < known <= self.rung and now - max(self._watch.base_fell_at, self._since) > SETTLED_S
@@ -230,7 +228,7 @@ class CongestionControl:
             watch.add(fate, per_octet)
             if fate.pair and not fate.behind and former is not None and former.arrived_at is not None:
                 gap = fate.arrived_at - former.arrived_at
-                self._pairs.append(fate.octets * 0.008 / max(gap, 0.001))
+                self._pairs.add(fate.octets, gap)
             self._count(lost, now)
             lost.clear()
             self.losses.add(False)
@@ -307,6 +305,8 @@ class CongestionControl:
         elif not congested and queue <= EMPTY_S:
             if self.probing:
                 self._conclude_probe(now)
+            elif (fits := self._is_beyond()) is not None:
+                self._stand(fits, now)
             elif self._carries is not None and self._drains(now):  # so slowly that the fall was over before
                 base = self._watch.base_s + self._watch.base_fell(now, SETTLE_S)
                 self._episode = Episode(self.rung, now, self._carries, base, now)
@@ -325,11 +325,11 @@ class CongestionControl:
 
     def _is_slow(self) -> bool:
         """Say whether the first pairs show that less gets through than is sent."""
-        return len(self._pairs) >= PAIRS and max(self._pairs) < self._rates[self.rung]
+        return len(self._pairs.last(PAIRS)) == PAIRS and self._pairs.fastest() < self._rates[self.rung]
 
     def _is_fast(self, now: float) -> bool:
         """Say whether one of the first pairs got through so fast that what grows is jitter."""
-        return now - self._began < PAIR_S and max(self._pairs, default=0.0) > FAST * self._rates[self.rung]
+        return now - self._began < PAIR_S and self._pairs.fastest() > FAST * self._rates[self.rung]
 
     def _full_speed(self) -> float | None:
         """Return kb/s of a line whose queue was full before we came, if we can do anything about it."""
@@ -379,7 +379,7 @@ class CongestionControl:
 
     def _carried(self, sent: float) -> float:
         """Return kb/s of voice that the line lets through, by what is known now."""
-        known = [rate for rate in (self._watch.arriving(), self._pair_speed()) if rate is not None]
+        known = [rate for rate in (self._watch.arriving(), self._pairs.middle()) if rate is not None]
         return min(sent, *known) if known else sent * 0.85
 
     def _look_back(self, episode: Episode, now: float) -> None:
@@ -405,9 +405,9 @@ class CongestionControl:
     def _settle(self, before: int, now: float) -> None:
         """The queue is gone: stand where the line was found to carry us."""
         if self._carries is not None:
-            pairs = list(self._pairs)
-            if len(pairs) >= 2 and max(pairs) < ALIKE * min(pairs):
-                self._carries = max(self._carries, min(pairs))  # measured without a queue
+            alike = self._pairs.agree(2)
+            if alike is not None:
+                self._carries = max(self._carries, alike)  # measured without a queue
             rung = min(self._highest_within(self._carries * KEEP), before)
             if rung > self.rung:
                 self._stand(rung, now)
@@ -458,17 +458,23 @@ class CongestionControl:
         self._stand(target, now)
         self.probing = True
 
-    def _pair_speed(self) -> float | None:
-        """Return kb/s that pairs of packets show, the middle of the last few; None for too few."""
-        return sorted(self._pairs)[len(self._pairs) // 2] if len(self._pairs) >= 2 else None
-
     def _known_rung(self) -> int:
         """Return the rung that pairs which agree say the line carries; the lowest when they do not."""
-        pairs = list(self._pairs)
+        alike = self._pairs.agree()
         wide = OPEN_FACTOR * self._rates[-2]  # pairs pass through a policer as if there were none
-        if len(pairs) < PAIRS or max(pairs) > min(ALIKE * min(pairs), wide) or self._policed_to >= 0:
+        if alike is None or self._pairs.fastest() > wide or self._policed_to >= 0:
             return 0
-        return min(self._highest_within(min(pairs) * PAIR_SHARE), self.highest, len(self._rates) - 2)
+        return min(self._highest_within(alike * PAIR_SHARE), self.highest, len(self._rates) - 2)
+
+    def _is_beyond(self) -> int | None:
+        """Return where to stand instead when pairs that agree say that it is too high."""
+        speed = self._pairs.middle()
+        if speed is None or self._carries is None or self._policed_to >= 0 or self._pairs.agree() is None:
+            return None
+        if self._rates[self.rung] + self.report_kbit_s <= speed * PAIR_MOST:
+            return None
+        fits = max(self._highest_within(speed * PAIR_SHARE), 1)
+        return fits if fits < self.rung else None
 
     def _may_return(self, now: float) -> bool:
         """Say whether the fall is long enough ago to go where the line is known to carry us."""
@@ -477,7 +483,7 @@ class CongestionControl:
 
     def _may(self, rung: int) -> bool:
         wanted = self._rates[rung] + self.report_kbit_s
-        speed = self._pair_speed()
+        speed = self._pairs.middle()
         if speed is not None and speed * PAIR_SHARE < wanted:
             return False
         return self._carries is None or wanted <= self._carries or speed is not None
@@ -485,12 +491,12 @@ class CongestionControl:
     def _opened(self, now: float) -> int | None:
         """Say where to go at once when pairs show that the line became, or is, far wider than all we want."""
         wanted = self._rates[min(self.highest, len(self._rates) - 2)]
-        speed = self._pair_speed()
+        speed = self._pairs.middle()
         if speed is None or not self._police.ready:
             return None
         if speed < NARROW_FACTOR * wanted:
             self._was_narrow = True
-        enough = all(pair > OPEN_FACTOR * wanted for pair in list(self._pairs)[-2:])
+        enough = all(pair > OPEN_FACTOR * wanted for pair in self._pairs.last(2))
         if not enough or (self._trouble and not self._was_narrow):
             return None
         if self.rung >= min(self.highest, len(self._rates) - 2):
