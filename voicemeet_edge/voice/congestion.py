@@ -57,6 +57,8 @@ BEGUN_S = 3.0  # s within which what was lost before a fall was lost in the queu
 PAIR_S = 1.0  # s between two pairs of packets
 FIRST_PAIRS_S = 0.09  # s between two in the first half second
 RARE_PAIR_S = 20.0  # s between two where the last ones agree and the line is as it was
+RAREST_PAIR_S = 60.0  # s where its second packet makes others wait for 50 ms: that is heard
+RAREST_BELOW = 5  # the rungs for which that is so: packets of 60 ms and more
 SETTLED_S = 3.0  # s without a change until that is so
 PAIR_SHARE = 0.885  # of what pairs say is tried
 PAIR_MOST = 0.9  # of what pairs say is left as it is: what came before they did may have been overrated
@@ -155,7 +157,7 @@ class CongestionControl:
             return False
         interval = FIRST_PAIRS_S if now - self._began < PAIR_S / 2 else PAIR_S
         if self._is_settled(now):
-            interval = RARE_PAIR_S
+            interval = RAREST_PAIR_S if self.rung < RAREST_BELOW else RARE_PAIR_S
         if now - self._pair_at < interval:
             return False
         self._pair_at = now
