@@ -254,10 +254,9 @@ class CongestionControl:
         # In a queue of others nothing changes by what we send: to us it is chance, and copies help.
         congested = queued and not self.foreign
         # One that was full before we came has no depth until it drains, and after a fall that takes a second.
-        doubted = not queued and not self.foreign
         drains = now - watch.base_fell_at < SETTLE_S or self._drains(now)
         for fate in lost:
-            doubtful = doubted and (drains or fate.sent_at < self._fell_at + DRAIN_S)
+            doubtful = not (queued or self.foreign) and (drains or fate.sent_at < self._fell_at + DRAIN_S)
             self.losses.add(True, chance=not (congested or doubtful), doubtful=doubtful)
             self._police.add(not congested, self._leaving(fate))
 
