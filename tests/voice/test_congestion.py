@@ -11,7 +11,7 @@ import pytest
 
 from bench.line import LINES, Trip, simulate
 from voicemeet_edge.testing.line import Impairment
-from voicemeet_edge.voice.congestion import CongestionControl
+from voicemeet_edge.voice.congestion import FOREIGN_LEAST, RAREST_BELOW, START_AGAIN, CongestionControl
 from voicemeet_edge.voice.delays import PacketFate
 from voicemeet_edge.voice.ladder import LADDER, START, TOP, rates
 
@@ -105,6 +105,23 @@ def test_a_queue_of_somebody_else_does_not_starve_us() -> None:
     trip = simulate(LINES["bloat"], 80)
     standing = rungs(trip, 10)
     assert sum(rung >= 5 for rung in standing) >= 0.9 * len(standing)
+
+
+def test_rungs_that_are_named_are_those_of_the_ladder() -> None:
+    assert LADDER[START_AGAIN].clean.kbit_s() == pytest.approx(54.4)
+    copies = [number for number, rung in enumerate(LADDER) if rung.lossy.distances]
+    assert copies[0] == FOREIGN_LEAST
+    long = [number for number, rung in enumerate(LADDER) if rung.clean.frame_ms >= 60]
+    assert long[-1] == RAREST_BELOW - 1
+
+
+@pytest.mark.parametrize("jitter_s", [0.001, 0.002, 0.003])
+@pytest.mark.parametrize("burst", [1, 4])
+def test_chance_on_a_line_that_trembles_a_little_is_no_full_queue(jitter_s: float, burst: int) -> None:
+    """Half of the packets come late, so a middle says nothing; what they take in all does."""
+    for loss in (0.01, 0.03, 0.05):
+        trip = simulate(((0, line(loss=loss, burst=burst, jitter_s=jitter_s, delay_s=0.03)),), 180, 3)
+        assert min(rung for at, rung, _, _ in trip.rungs if at > 5) >= CLEAN_TOP
 
 
 @pytest.mark.parametrize("kbit_s", [200, 300, 600])

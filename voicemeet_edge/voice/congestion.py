@@ -38,13 +38,9 @@ BLIND_KEEP = 0.7  # of the rate is sent when reports end, again and again
 BLIND_S = 5.0  # s after which it is too late to go back at once
 BLIND_LOST = 0.1  # of the packets that may be lost in a report that lets us go back
 DRAIN_S = 1.0  # s in which a queue is to be gone
-DRAINING_S = (
-    0.025  # s by which the least delay falls in SETTLE_S while a queue drains that was there before us
-)
+DRAINING_S = 0.025  # s by which the least delay falls in SETTLE_S while a queue drains that was there before
 HIDDEN_S = 0.04  # s of such a queue, at least, that is drained faster
-HIDDEN_KEEP = (
-    0.7  # of what the line carries is sent then: less would mean packets that raise the delay for 20 s
-)
+HIDDEN_KEEP = 0.7  # of what the line carries is sent then; with less, longer packets raise the delay for 20 s
 SETTLE_S = 0.5  # s after a step, beside the round trip, before another
 UP_S = 5.0  # s of calm before a step up
 FIRST_UP_S = 1.0  # s of calm before a step up while nothing bad was ever seen
@@ -256,7 +252,8 @@ class CongestionControl:
         # One that was full before we came has no depth until it drains, and after a fall that takes a second.
         drains = now - watch.base_fell_at < SETTLE_S or self._drains(now)
         for fate in lost:
-            doubtful = not (queued or self.foreign) and (drains or fate.sent_at < self._fell_at + DRAIN_S)
+            after_fall = self._leaving(fate) < self._fell_at + DRAIN_S
+            doubtful = not (queued or self.foreign) and (drains or after_fall)
             self.losses.add(True, chance=not (congested or doubtful), doubtful=doubtful)
             self._police.add(not congested, self._leaving(fate))
 
@@ -306,7 +303,7 @@ class CongestionControl:
         elif not congested and queue <= EMPTY_S:
             if self.probing:
                 self._conclude_probe(now)
-            elif (fits := self._is_beyond()) is not None:
+            elif (fits := self._lower_by_pairs()) is not None:
                 self._stand(fits, now)
             elif self._carries is not None and self._drains(now):  # so slowly that the fall was over before
                 base = self._watch.base_s + self._watch.base_fell(now, SETTLE_S)
@@ -326,7 +323,7 @@ class CongestionControl:
 
     def _is_slow(self) -> bool:
         """Say whether the first pairs show that less gets through than is sent."""
-        return len(self._pairs.last(PAIRS)) == PAIRS and self._pairs.fastest() < self._rates[self.rung]
+        return len(self._pairs) == PAIRS and self._pairs.fastest() < self._rates[self.rung]
 
     def _is_fast(self, now: float) -> bool:
         """Say whether one of the first pairs got through so fast that what grows is jitter."""
@@ -353,7 +350,7 @@ class CongestionControl:
     def _fall(self, now: float, round_trip_s: float) -> None:
         """Step down so far that what stands in the queue is gone in a second."""
         self._trouble = True
-        self._sighted = None  # where we stood is too high, whyever reports ended
+        self._sighted = None  # where we stood when reports ended was too high
         sent = self._rates[self.rung]
         carried = self._carried(sent) + self.report_kbit_s
         full = self._full_speed()
@@ -467,10 +464,10 @@ class CongestionControl:
             return 0
         return min(self._highest_within(alike * PAIR_SHARE), self.highest, len(self._rates) - 2)
 
-    def _is_beyond(self) -> int | None:
-        """Return where to stand instead when pairs that agree say that it is too high."""
-        speed = self._pairs.middle()
-        if speed is None or self._carries is None or self._policed_to >= 0 or self._pairs.agree() is None:
+    def _lower_by_pairs(self) -> int | None:
+        """Return where to stand instead when pairs that agree say that it is too high; None: it is not."""
+        speed = self._pairs.middle() if self._pairs.agree() is not None else None
+        if speed is None or self._carries is None or self._policed_to >= 0:
             return None
         if self._rates[self.rung] + self.report_kbit_s <= speed * PAIR_MOST:
             return None

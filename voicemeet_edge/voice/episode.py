@@ -23,7 +23,7 @@ class Episode:
     base: float
     """The least delay then, of whose queue nothing was known yet."""
     shows_at: float
-    """When what comes of sending less is seen, where the queue was full before we came."""
+    """Before that nothing that comes of sending less can have been reported."""
     drains_from: tuple[float, float] | None = None
     """(when, queue): from then on what is seen was sent after the fall."""
     low_from: tuple[float, float] | None = None

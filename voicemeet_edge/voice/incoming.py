@@ -53,6 +53,7 @@ class IncomingWatch:
         self._fates: list[PacketFate] = []
         self._highest: int | None = None
         self._clock = 0  # unwrapped RTP timestamp of the last packet
+        self._began = 0.0  # when it would have been 0, had the first packet taken no time
         self._looked_at = 0.0
 
     @property
@@ -68,8 +69,9 @@ class IncomingWatch:
             self._control.tests_policers = False
         if self._highest is None:
             self._highest, self._clock = sequence - 1 & 0xFFFF, timestamp
+            self._began = arrival - timestamp / SAMPLE_RATE
         self._clock += (timestamp - self._clock + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-        sent_at = self._clock / SAMPLE_RATE
+        sent_at = self._began + self._clock / SAMPLE_RATE
         ahead = (sequence - self._highest + 0x8000 & 0xFFFF) - 0x8000
         if ahead <= 0 and ahead > -MAX_JUMP:
             return  # late or twice; it was counted

@@ -16,9 +16,7 @@ FULL_LEAST = 10  # of them before that is said
 FULL_ROWS = 4  # of them, at least, that came behind lost ones
 FULL_SPREAD = 0.2  # of the line's speed by which they may stray: behind one lost by chance it is half of it
 FULL_STRANGE = 0.2  # of them may stray further: machines stand still, and reports are sent between
-FULL_STRETCH = (
-    1.05  # times the time between two that leave: so far apart they come where they wait for each other
-)
+FULL_STRETCH = 1.05  # times as long as for their leaving they take to come where they wait for each other
 LOSS_WINDOW = 50  # packets a loss is counted over
 POLICED = 0.05  # of the packets lost without delay: chance or a policer
 POLICED_HARD = 0.35  # of the packets lost: no redundancy helps, so it is looked at first
@@ -96,26 +94,25 @@ class FullQueue:
 
     Where chance takes a packet, the others come when they would have come, and there is a gap. Where a full
     queue drops one, those behind it close up: the line is never idle, and packet comes behind packet at its
-    speed whatever was lost between them.
+    speed whatever was lost between them. And between two of which none was lost they take longer than they
+    took to leave, all in all, while no delay grows: in jitter what one is late the next makes good.
     """
 
     def __init__(self) -> None:
         self._came: deque[tuple[float, bool]] = deque(maxlen=FULL_WINDOW)  # kb/s, behind a lost one
-        self._stretched: deque[float] = deque(
-            maxlen=FULL_WINDOW
-        )  # between two that came, for s between their leaving
-        self._lost = 0
+        self._gaps: deque[tuple[float, float]] = deque(maxlen=FULL_WINDOW)  # s of coming and of leaving
+        self._lost: deque[int] = deque(maxlen=FULL_WINDOW)
 
     def add(self, before: PacketFate, lost: Sequence[PacketFate], after: PacketFate) -> None:
         """Take who came, who came before it, and who was lost between them."""
-        self._lost += len(lost)
+        self._lost.append(len(lost))
         if before.pair or any(fate.pair or fate.behind for fate in (*lost, after)):
             return  # the line had something else to do between them
         if before.arrived_at is not None and after.arrived_at is not None:
             gap = max(after.arrived_at - before.arrived_at, RATE_LEAST_S)
             self._came.append((after.octets * 0.008 / gap, bool(lost)))
             if not lost:
-                self._stretched.append(gap / max(after.sent_at - before.sent_at, RATE_LEAST_S))
+                self._gaps.append((gap, after.sent_at - before.sent_at))
 
     def is_likely(self) -> bool:
         """Say whether what was seen until now speaks for it: nothing is tried upward then."""
@@ -124,23 +121,29 @@ class FullQueue:
     def speed(self, least: int = FULL_LEAST, least_rows: int = FULL_ROWS) -> float | None:
         """Return kb/s of the line when it is never idle although packets get lost; else None.
 
-        Where packets come steadily, and slower than they leave, any that are lost are enough.
+        Where packets come slower than they leave, any that are lost are enough.
         """
         rows = sum(behind for _, behind in self._came)
-        if len(self._came) < least or self._lost < least_rows:
+        if (
+            len(self._came) < least
+            or sum(self._lost) < least_rows
+            or (rows < least_rows and not self._is_slow())
+        ):
             return None
         middle = sorted(rate for rate, _ in self._came)[len(self._came) // 2]
-        if rows < least_rows and sorted(self._stretched)[len(self._stretched) // 2] < FULL_STRETCH:
-            return None
         strange = [behind for rate, behind in self._came if abs(rate - middle) > FULL_SPREAD * middle]
         few = sum(strange) <= FULL_STRANGE * rows and len(strange) <= FULL_STRANGE * len(self._came)
         return middle if few else None
 
+    def _is_slow(self) -> bool:
+        """Say whether packets come slower than they leave."""
+        return sum(came for came, _ in self._gaps) > FULL_STRETCH * sum(left for _, left in self._gaps)
+
     def forget(self) -> None:
         """The rate is another from now on."""
         self._came.clear()
-        self._stretched.clear()
-        self._lost = 0
+        self._gaps.clear()
+        self._lost.clear()
 
 
 class PoliceTest:

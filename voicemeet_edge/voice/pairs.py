@@ -20,6 +20,9 @@ class Pairs:
     def __init__(self) -> None:
         self._speeds: deque[float] = deque(maxlen=PAIRS)
 
+    def __len__(self) -> int:
+        return len(self._speeds)
+
     def add(self, octets: int, gap_s: float) -> None:
         """Take a pair: bytes of the second on the wire, and how far behind the first it came."""
         self._speeds.append(octets * 0.008 / max(gap_s, RATE_LEAST_S))
